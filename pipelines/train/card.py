@@ -1,0 +1,43 @@
+"""The card beside a bundled model: how it was made, hashes, and the figures measured on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def write_card(folder: Path, kind: str, options: dict[str, Any], training: dict[str, Any]) -> None:
+    """Writes card.json: command, options, training figures, commit, machine, versions, file hashes."""
+    import torch
+    import transformers
+
+    named = {key: str(value) for key, value in options.items() if key != "folder"}
+    card = {
+        "kind": kind,
+        "command": f"python -m pipelines.train.{kind} FOLDER " + " ".join(f"--{k.replace('_', '-')} {v}" for k, v in named.items()),
+        "training": training,
+        "commit": _commit(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), {options.get('device', 'cpu')}",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
+        "sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("*.safetensors"))},
+        "figures": {},
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+def add_figures(folder: Path, figures: dict[str, Any]) -> None:
+    """Merges measured figures into a folder's card."""
+    path = folder / "card.json"
+    card = json.loads(path.read_text())
+    card["figures"].update(figures)
+    path.write_text(json.dumps(card, indent=2) + "\n")
+
+
+def _commit() -> str:
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    return asked.stdout.strip() or f"unknown ({Path(sys.argv[0]).name})"
