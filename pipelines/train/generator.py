@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from pipelines.problems import FAMILIES, STEP, instances
+from pipelines.problems.instance import Equation, apply
 from pipelines.train.card import write_card
 from pipelines.train.muon import MuonAdamW, warm_then_linear
 from pipelines.train.tokenizer import CONTEXT, build
@@ -87,17 +88,15 @@ class Sequences:
             yield ids, targets
 
 
-def equation(rng: random.Random, wrong: float = 0.0) -> str:
-    """A random equation between 1 and 99; with probability `wrong` its result is off."""
-    from pipelines.problems.instance import Equation, apply, slip
-
+def equation(rng: random.Random) -> Equation:
+    """A random true equation between 1 and 99."""
     while True:
         op = rng.choices("+-*/", (0.4, 0.3, 0.15, 0.15))[0]
-        high = 99 if op in "+-" else 33
-        left, right = rng.randint(1, 99 if op != "*" else 33), rng.randint(1, high)
+        left = rng.randint(1, 33 if op == "*" else 99)
+        right = rng.randint(1, 99 if op in "+-" else 33)
         result = apply(left, op, right)
         if result is not None and 1 <= result <= 99:
-            return str(Equation(left, op, right, slip(rng, result) if rng.random() < wrong else result))
+            return Equation(left, op, right, result)
 
 
 def drill_share(done: float) -> float:

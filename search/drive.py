@@ -1,0 +1,202 @@
+"""Drives many searches over one generator and one verifier.
+
+Event by event: a search goes on the moment its own reply is there. Whatever the searches ask for goes to one generator,
+which batches it token by token; verifications that are due together are scored together. Every reply is journaled before
+the strategy sees it, and replies that come together are committed together. A search that fails ends alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .strategies import Strategy
+from .tree import Tree
+from .types import Ask, Choice, Extend, Extension, Readings, Reply, Request, TextGenerator, Verifier, Verify
+
+
+class Journal(Protocol):
+    """Where replies are written before a strategy sees them. Rows of one `commit` are all there or none of them."""
+
+    def extended(self, search: int, request: Extend, reply: Extension) -> None: ...
+
+    def verified(self, search: int, request: Verify, reply: Readings) -> None: ...
+
+    def closed(self, outcome: Outcome) -> None: ...
+
+    def commit(self) -> None: ...
+
+
+class NoJournal:
+    """Keeps nothing: for a search whose tree is all that is wanted."""
+
+    def extended(self, search: int, request: Extend, reply: Extension) -> None:
+        pass
+
+    def verified(self, search: int, request: Verify, reply: Readings) -> None:
+        pass
+
+    def closed(self, outcome: Outcome) -> None:
+        pass
+
+    def commit(self) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class Search:
+    """One attempt at one problem. `key` is the caller's number for it, unique in one drive."""
+
+    key: int
+    tree: Tree
+    strategy: Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a search ended: with a choice, or with an error."""
+
+    search: Search
+    choice: Choice | None
+    error: str = ""
+    exception: Exception | None = None
+    seconds: float = 0.0  # from its start to its end
+
+
+@dataclass(slots=True)
+class _Running:
+    search: Search
+    steps: Ask[Choice]
+    started: float
+
+
+@dataclass(slots=True)
+class Driver:
+    """Holds up to `concurrency` searches at once and yields outcomes as they end."""
+
+    generator: TextGenerator
+    verifier: Verifier | None = None
+    journal: Journal = field(default_factory=NoJournal)
+    concurrency: int = 64
+    patience: int = 4  # generator steps a verification may wait for company
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _asked: dict[int, Extend] = field(default_factory=dict)
+    _due: list[tuple[int, Verify, float]] = field(default_factory=list)
+    _ended: list[Outcome] = field(default_factory=list)
+
+    def drive(self, searches: Iterable[Search]) -> Iterator[Outcome]:
+        """Runs all searches; outcomes come in the order in which they end."""
+        waiting = iter(searches)
+        more = True
+        waited = 0
+        while True:
+            while more and len(self._running) < self.concurrency:
+                search = next(waiting, None)
+                if search is None:
+                    more = False
+                    break
+                self._start(search)
+            if not self._running and not self._ended:
+                if not more:
+                    return
+                continue
+            ready: list[tuple[int, Request, Reply]] = []
+            if self.generator.busy:
+                ready += self._advance()
+            waited = waited + 1 if self._due else 0
+            if self._due and (not self.generator.busy or waited >= self.patience):
+                ready += self._judge()
+                waited = 0
+            self._deliver(ready)
+            yield from self._flush()
+
+    # ------------------------------------------------------------------------------------------------------- internals
+
+    def _start(self, search: Search) -> None:
+        running = _Running(search, search.strategy.search(search.tree), time.monotonic())
+        self._running[search.key] = running
+        self._resume(search.key, None)
+
+    def _resume(self, key: int, reply: Reply | None) -> None:
+        """Gives a search its reply and queues what it asks for next."""
+        running = self._running[key]
+        try:
+            request = running.steps.send(reply) if reply is not None else next(running.steps)
+            self._ask(key, request)
+        except StopIteration as stop:
+            self._end(key, stop.value, None)
+        except Exception as error:  # a strategy's fault ends its own search, whatever it is
+            self._end(key, None, error)
+
+    def _ask(self, key: int, request: Request) -> None:
+        if isinstance(request, Verify):
+            if self.verifier is None:
+                raise ValueError("this strategy needs a verifier, and the run has none")
+            self._due.append((key, request, time.monotonic()))
+        else:
+            self.generator.submit(key, request)
+            self._asked[key] = request
+
+    def _end(self, key: int, choice: Choice | None, error: Exception | None) -> None:
+        running = self._running.pop(key)
+        self.generator.forget(key)
+        seconds = time.monotonic() - running.started
+        said = f"{type(error).__name__}: {error}" if error else ""
+        self._ended.append(Outcome(running.search, choice, said, error, seconds))
+
+    def _advance(self) -> list[tuple[int, Request, Reply]]:
+        return [(key, self._asked.pop(key), reply) for key, reply in self.generator.advance()]
+
+    def _judge(self) -> list[tuple[int, Request, Reply]]:
+        """Scores all that is due in one batch; where that fails, one search at a time, to find whose fault it is."""
+        due, self._due = self._due, []
+        assert self.verifier is not None
+        began = time.monotonic()
+        try:
+            traces = [trace for _, request, _ in due for trace in request.traces]
+            readings = self.verifier.score(traces)
+            if len(readings) != len(traces):
+                raise ValueError(f"the verifier gave {len(readings)} readings for {len(traces)} traces")
+        except Exception as error:  # a verifier's fault ends the search it befell
+            if len(due) == 1:
+                self._end(due[0][0], None, error)
+                return []
+            alone = []
+            for one in due:
+                self._due = [one]
+                alone += self._judge()
+            return alone
+        spent = time.monotonic() - began
+        ready: list[tuple[int, Request, Reply]] = []
+        at, total = 0, len(readings)
+        for key, request, since in due:
+            own = tuple(readings[at : at + len(request.traces)])
+            at += len(own)
+            ready.append((key, request, Readings(own, began - since, spent * len(own) / max(total, 1))))
+        return ready
+
+    def _deliver(self, ready: list[tuple[int, Request, Reply]]) -> None:
+        """Journals all replies, commits them together, and only then lets the searches go on."""
+        if not ready:
+            return
+        began = time.monotonic()
+        for key, request, reply in ready:
+            if isinstance(request, Extend) and isinstance(reply, Extension):
+                self.journal.extended(key, request, reply)
+            elif isinstance(request, Verify) and isinstance(reply, Readings):
+                self.journal.verified(key, request, reply)
+        self.journal.commit()
+        share = (time.monotonic() - began) / len(ready)
+        for key, _, reply in ready:
+            self._running[key].search.tree.usage.store_seconds += share
+            self._resume(key, reply)
+
+    def _flush(self) -> Iterator[Outcome]:
+        ended, self._ended = self._ended, []
+        if ended:
+            for outcome in ended:
+                self.journal.closed(outcome)
+            self.journal.commit()
+        yield from ended

@@ -1,0 +1,50 @@
+"""The cost ledger of one search."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from .types import Extension, Finish, Readings
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a search has spent. Tokens and passes are counts, seconds are this search's share of batched work."""
+
+    generated_tokens: int = 0  # all of them: pruned and cancelled ones too
+    cancelled_tokens: int = 0  # of the generated: in rows that a stop rule cut
+    sequential_tokens: int = 0  # longest chain of tokens that had to wait for each other: latency
+    prompt_tokens: int = 0  # computed before the steps (prompts, and prefixes no longer in the cache)
+    cached_tokens: int = 0  # reused instead
+    candidates: int = 0
+    verifier_passes: int = 0
+    verifier_tokens: int = 0
+    flops: float = 0.0  # 2 x parameters x tokens, generator and verifier
+    queue_seconds: float = 0.0
+    generate_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    store_seconds: float = 0.0
+
+    def generated(self, reply: Extension) -> None:
+        """Charges a generator's reply. Its rows ran side by side, so the chain grows by the longest of them."""
+        lengths = [len(step) for step in reply.steps]
+        self.generated_tokens += sum(lengths)
+        self.cancelled_tokens += sum(len(s) for s in reply.steps if s.finish is Finish.CANCELLED)
+        self.sequential_tokens += max(lengths, default=0)
+        self.prompt_tokens += reply.prompt_tokens
+        self.cached_tokens += reply.cached_tokens
+        self.candidates += len(reply.steps)
+        self.flops += reply.flops
+        self.queue_seconds += reply.queue_seconds
+        self.generate_seconds += reply.seconds
+
+    def verified(self, reply: Readings) -> None:
+        """Charges a verifier's reply."""
+        self.verifier_passes += sum(r.passes for r in reply.readings)
+        self.verifier_tokens += sum(r.tokens for r in reply.readings)
+        self.flops += sum(r.flops for r in reply.readings)
+        self.queue_seconds += reply.queue_seconds
+        self.verify_seconds += reply.seconds
+
+    def asdict(self) -> dict[str, float]:
+        return asdict(self)

@@ -1,0 +1,62 @@
+"""Step-level beam search under a verifier: the PRM-guided tree of "scaling test-time compute" (arXiv 2408.03314).
+
+Each round every open survivor gets n / keep next steps, all are scored, and the best `keep` survive. A finished solution
+competes for a place and keeps it once won. Known defects of public versions are mended: a step cut by the token limit is
+not a finished solution, no empty step is scored, and too few survivors are not padded by copies of one text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.checks import positive
+from search.select import Selector, entries
+from search.tree import Tree
+from search.types import ROOT, Ask, Candidate, Choice, State, Until, order
+
+
+@dataclass(frozen=True)
+class Beam:
+    """n candidates a round, `keep` survivors. Cost: about n solutions; one verifier pass a step of each candidate."""
+
+    n: int = 8
+    keep: int = 4
+    depth: int = 40
+    select: Selector = Selector("best")
+
+    def __post_init__(self) -> None:
+        positive(n=self.n, keep=self.keep, depth=self.depth)
+        if self.n % self.keep:
+            raise ValueError(f"n must be a multiple of keep, not n={self.n} with keep={self.keep}")
+
+    def search(self, tree: Tree) -> Ask[Choice]:
+        done: list[Candidate] = []
+        children = yield from tree.extend([ROOT], n=self.n, until=Until.STEP)
+        for _ in range(self.depth):
+            yield from tree.verify(c for c in children if c.open or c.finished)
+            values = {c.path: s.value for c in children if (s := tree.scores.get(c.path)) and s.value is not None}
+            alive = self._distinct(tree, [c for c in children if c.path in values])
+            alive.sort(key=lambda c: (-values[c.path], order(c.path)))
+            places = self.keep - len(done)
+            tree.mark(alive[places:], State.PRUNED, "below the beam")
+            done += [c for c in alive[:places] if c.finished]
+            survivors = [c for c in alive[:places] if c.open]
+            if not survivors or len(done) >= self.keep or tree.spent:
+                break
+            children = yield from tree.extend(survivors, n=self.n // self.keep, until=Until.STEP)
+            if not children:
+                break
+        return self.select(entries(tree, done))
+
+    def _distinct(self, tree: Tree, candidates: list[Candidate]) -> list[Candidate]:
+        """One of each text: siblings that wrote the same step are merged into the first of them."""
+        seen: set[tuple[str, bytes]] = set()
+        kept = []
+        for candidate in candidates:
+            key = (candidate.parent, candidate.step.tokens.tobytes())
+            if key in seen:
+                tree.mark([candidate], State.MERGED, "same step as a sibling")
+            else:
+                seen.add(key)
+                kept.append(candidate)
+        return kept

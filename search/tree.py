@@ -1,0 +1,204 @@
+"""The record of one search, and its only door to text and scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from .ledger import Usage
+from .types import (
+    ROOT,
+    Answer,
+    Ask,
+    Budget,
+    Candidate,
+    Extend,
+    Extension,
+    Finish,
+    Join,
+    Path,
+    Question,
+    Readings,
+    Row,
+    Sampling,
+    Score,
+    State,
+    Step,
+    Trace,
+    Until,
+    Verify,
+    child_of,
+    lineage,
+    seed_of,
+)
+
+Extractor = Callable[[str], Answer]
+
+
+@dataclass(slots=True)
+class Tree:
+    """Candidates, scores, states and cost of one search.
+
+    A strategy asks with `yield from tree.extend(...)` and `yield from tree.verify(...)`; these two mint candidates and
+    scores, charge the ledger and hold the budget, so no strategy can forget to.
+    """
+
+    question: Question
+    extract: Extractor
+    seed: int = 0
+    sampling: Sampling = Sampling()
+    budget: Budget = Budget()
+    step_tokens: int = 64
+    tokens_limit: int = 384
+    verifier: str = ""
+    join: Join = Join.MIN
+    usage: Usage = field(default_factory=Usage)
+    candidates: dict[Path, Candidate] = field(default_factory=dict)
+    scores: dict[Path, Score] = field(default_factory=dict)
+    states: dict[Path, tuple[State, str]] = field(default_factory=dict)
+    _children: dict[Path, int] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def steps(self, path: Path) -> tuple[Step, ...]:
+        return tuple(self.candidates[p].step for p in lineage(path))
+
+    def tokens(self, path: Path) -> tuple[int, ...]:
+        """The prompt's tokens and all the steps' down to a path: what a child continues."""
+        prefix = list(self.question.tokens)
+        for step in self.steps(path):
+            prefix.extend(step.tokens.tolist())
+        return tuple(prefix)
+
+    def text(self, path: Path) -> str:
+        return "".join(step.text for step in self.steps(path))
+
+    def length(self, path: Path) -> int:
+        """Tokens from the end of the prompt to the end of a path's step."""
+        return sum(len(step) for step in self.steps(path))
+
+    def answer(self, path: Path) -> Answer:
+        """The answer of a finished candidate; one that was cut off has none."""
+        if not self.candidates[path].finished:
+            return Answer(None, f"not finished ({self.candidates[path].step.finish})")
+        return self.extract(self.text(path))
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget allows no further token or candidate."""
+        return self._left(self.budget.tokens, self.usage.generated_tokens) == 0 or (
+            self._left(self.budget.candidates, self.usage.candidates) == 0
+        )
+
+    @staticmethod
+    def _left(bound: int | None, used: int) -> int | None:
+        return None if bound is None else max(bound - used, 0)
+
+    # -------------------------------------------------------------------------------------------------------- asking
+
+    def extend(
+        self,
+        parents: Iterable[Candidate | Path],
+        n: int | Sequence[int] = 1,
+        until: Until = Until.STEP,
+        first: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> Ask[tuple[Candidate, ...]]:
+        """Asks for n continuations of each parent (or n[i] of the i-th); the new candidates, in order of the parents.
+
+        With `first`, all rows stop once that many have ended by themselves. Where the budget runs short there are fewer
+        candidates, cut ones, or none: an empty tuple means that the search must end.
+        """
+        paths = [p if isinstance(p, str) else p.path for p in parents]
+        counts = [n] * len(paths) if isinstance(n, int) else list(n)
+        rows = self._rows(paths, counts, until)
+        if not rows:
+            return ()
+        allowance = self._left(self.budget.tokens, self.usage.generated_tokens)
+        reply = yield Extend(tuple(rows), until, sampling or self.sampling, first, allowance)
+        if not isinstance(reply, Extension):
+            raise TypeError(f"an Extend was answered with {type(reply).__name__}")
+        self.usage.generated(reply)
+        minted = [Candidate(row.path, step) for row, step in zip(rows, reply.steps, strict=True)]
+        for candidate in minted:
+            self.candidates[candidate.path] = candidate
+            self.states[candidate.path] = state_of(candidate.step)
+        return tuple(minted)
+
+    def _rows(self, paths: Sequence[Path], counts: Sequence[int], until: Until) -> list[Row]:
+        """The rows to ask for, as many as the budget has a token and a place for."""
+        asked = [p for p, count in zip(paths, counts, strict=True) for _ in range(count)]
+        for bound, used in (
+            (self.budget.tokens, self.usage.generated_tokens),
+            (self.budget.candidates, self.usage.candidates),
+        ):
+            left = self._left(bound, used)
+            asked = asked if left is None else asked[:left]
+        prefixes = {p: self.tokens(p) for p in dict.fromkeys(asked)}
+        rows = []
+        for parent in asked:
+            room = self.tokens_limit - (len(prefixes[parent]) - len(self.question.tokens))
+            limit = min(room, self.step_tokens) if until is Until.STEP else room
+            if limit < 1:
+                self.states[parent] = (State.FAILED, "token limit")
+                continue
+            index = self._children.get(parent, 0)
+            self._children[parent] = index + 1
+            path = child_of(parent, index)
+            rows.append(Row(path, seed_of(self.seed, self.question.id, path), prefixes[parent], limit))
+        return rows
+
+    def verify(self, candidates: Iterable[Candidate]) -> Ask[tuple[Score, ...]]:
+        """Asks the verifier for the candidates not scored yet; a score for each candidate, in order.
+
+        A value that is missing, not finite or outside [0, 1] becomes None with the reason, and so never selects.
+        """
+        asked = list(candidates)
+        fresh = [c.path for c in asked if c.path not in self.scores]
+        left = self._left(self.budget.passes, self.usage.verifier_passes)
+        allowed = fresh if left is None else fresh[:left]
+        if allowed:
+            traces = tuple(Trace(self.question, self.steps(path)) for path in allowed)
+            reply = yield Verify(tuple(allowed), traces)
+            if not isinstance(reply, Readings):
+                raise TypeError(f"a Verify was answered with {type(reply).__name__}")
+            self.usage.verified(reply)
+            for path, reading in zip(allowed, reply.readings, strict=True):
+                self.scores[path] = scored(path, self.verifier, reading.parts, reading.reason, self.join)
+        for path in fresh[len(allowed) :]:
+            self.scores[path] = Score(path, self.verifier, None, reason="the budget of verifier passes is spent")
+        return tuple(self.scores[c.path] for c in asked)
+
+    def mark(self, candidates: Iterable[Candidate], state: State, cause: str) -> None:
+        """Records why the strategy dropped (or merged) candidates."""
+        for candidate in candidates:
+            self.states[candidate.path] = (state, cause)
+
+
+def state_of(step: Step) -> tuple[State, str]:
+    """The state a candidate is born in."""
+    match step.finish:
+        case Finish.END:
+            return State.FINISHED, "end"
+        case Finish.STEP:
+            return State.LIVE, ""
+        case Finish.CANCELLED:
+            return State.CANCELLED, "others finished first"
+        case Finish.BUDGET:
+            return State.CANCELLED, "budget"
+        case Finish.LENGTH:
+            return State.FAILED, "token limit"
+
+
+def scored(path: Path, verifier: str, parts: Sequence[float], reason: str, join: Join) -> Score:
+    """A Score from a reading's parts, refusing what is not a number in [0, 1]."""
+    if not parts:
+        return Score(path, verifier, None, reason=reason or "the verifier gave no value")
+    bad = next((p for p in parts if not math.isfinite(p) or not 0 <= p <= 1), None)
+    if bad is not None:
+        return Score(path, verifier, None, reason=f"invalid value {bad}")
+    return Score(path, verifier, join(parts), tuple(parts), reason)
+
+
+__all__ = ["ROOT", "Extractor", "Tree", "scored", "state_of"]

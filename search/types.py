@@ -1,0 +1,409 @@
+"""The shared words: what a problem, a step, a candidate, a score and a request are.
+
+Everything else in Ponderosa speaks in these. A candidate's *path* ("2.0.1": the second child of the first child of the
+third child of the root, counted from 0) is its identity: key, ancestry and seed come from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Path = str
+ROOT: Path = ""
+
+
+def parent_of(path: Path) -> Path:
+    """The path one step up; the parent of a first step is ROOT."""
+    return path.rpartition(".")[0]
+
+
+def depth_of(path: Path) -> int:
+    """How many steps lead to a path; 0 for ROOT."""
+    return path.count(".") + 1 if path else 0
+
+
+def child_of(path: Path, index: int) -> Path:
+    return f"{path}.{index}" if path else str(index)
+
+
+def lineage(path: Path) -> list[Path]:
+    """The paths from the first step down to this one, ROOT left out."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def order(path: Path) -> tuple[int, ...]:
+    """A sort key: numeric, so that 2 comes before 10 and a parent before its children."""
+    return tuple(int(part) for part in path.split(".")) if path else ()
+
+
+def seed_of(run_seed: int, problem_id: str, path: Path) -> int:
+    """The 63-bit seed of a candidate's sampling noise: a function of its address only, never of who sampled before it."""
+    digest = hashlib.blake2b(f"{run_seed}|{problem_id}|{path}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+# ------------------------------------------------------------------------------------------------------------- problems
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem of a set. The reference answer is for the grader and the store; a search gets the Question."""
+
+    id: str
+    prompt: str
+    answer: str
+    source: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a search may know of a problem: its id, its text, and the prompt's tokens for the generator."""
+
+    id: str
+    text: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A canonical answer key taken from a text, or the reason why there is none."""
+
+    key: str | None
+    reason: str = ""
+
+
+# ---------------------------------------------------------------------------------------------------- steps, candidates
+
+
+class Until(StrEnum):
+    """How far a continuation goes: to the end of a step, or to the end of the solution."""
+
+    STEP = "step"
+    END = "end"
+
+
+class Finish(StrEnum):
+    """Why a continuation ended. Only END finishes a solution; a truncated one is not finished."""
+
+    STEP = "step"  # a step separator was written
+    END = "end"  # the model's end token was written
+    LENGTH = "length"  # the token limit or the model's context was reached
+    BUDGET = "budget"  # the search's budget ran out inside the step
+    CANCELLED = "cancelled"  # others of the request finished first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One continuation, token by token. The arrays have one entry a token and are of the model's own distribution
+    (temperature 1, full vocabulary, float32, before top-k and the like)."""
+
+    tokens: NDArray[np.int32]
+    text: str
+    logprobs: NDArray[np.float32]  # ln p of each token, nats, <= 0
+    certainties: NDArray[np.float32]  # KL(uniform || p) at each token, nats, >= 0; higher = surer (arXiv 2502.18581)
+    entropies: NDArray[np.float32]  # nats, >= 0; lower = surer
+    finish: Finish
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def logprob(self) -> float:
+        """Sum of the tokens' ln p, nats; 0 for an empty step."""
+        return float(self.logprobs.sum(dtype=np.float64))
+
+    @property
+    def certainty(self) -> float:
+        """Mean self-certainty over the tokens, nats; 0 for an empty step."""
+        return float(self.certainties.mean(dtype=np.float64)) if len(self) else 0.0
+
+
+class State(StrEnum):
+    """Where a candidate stands when its search is over; `cause` in the tree says why."""
+
+    LIVE = "live"
+    PRUNED = "pruned"
+    MERGED = "merged"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A partial or whole solution: a path and the step that was added at its end. Minted by the Tree only."""
+
+    path: Path
+    step: Step
+
+    @property
+    def parent(self) -> Path:
+        return parent_of(self.path)
+
+    @property
+    def depth(self) -> int:
+        return depth_of(self.path)
+
+    @property
+    def finished(self) -> bool:
+        return self.step.finish is Finish.END
+
+    @property
+    def open(self) -> bool:
+        """Whether the search may go on from here."""
+        return self.step.finish is Finish.STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a verifier may see: the question and the steps of one candidate, from the first to its own."""
+
+    question: Question
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a verifier answers for one trace: a value in [0, 1] for each step (higher = better), and what it cost."""
+
+    parts: tuple[float, ...]
+    reason: str = ""  # why there is no value, where parts is empty
+    passes: int = 0  # forward passes of a reward model (one for each trace scored)
+    tokens: int = 0  # tokens those passes computed
+    flops: float = 0.0
+
+
+class Join(StrEnum):
+    """How the values of a candidate's steps become one."""
+
+    LAST = "last"
+    MIN = "min"
+    PROD = "prod"
+    MEAN = "mean"
+
+    def __call__(self, parts: Sequence[float]) -> float:
+        match self:
+            case Join.LAST:
+                return parts[-1]
+            case Join.MIN:
+                return min(parts)
+            case Join.PROD:
+                return math.prod(parts)
+            case Join.MEAN:
+                return math.fsum(parts) / len(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A verifier's judgement of one candidate: a value in [0, 1], higher = better, or None with a reason."""
+
+    path: Path
+    verifier: str
+    value: float | None
+    parts: tuple[float, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One answer in a choice: how many candidates gave it and what weight they carried."""
+
+    answer: str
+    count: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a search ends with: the chosen candidate and answer, or None where nothing finished, and why."""
+
+    path: Path | None
+    answer: str | None
+    reason: str
+    votes: tuple[Vote, ...] = ()  # heaviest first
+
+
+# ------------------------------------------------------------------------------------------------------------- requests
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. Temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 100):
+            raise ValueError(f"temperature must be between 0 and 100, not {self.temperature}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (off) or more, not {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if not 0 <= self.min_p < 1:
+            raise ValueError(f"min_p must be at least 0 and below 1, not {self.min_p}")
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One continuation asked for: the path it will have, its seed, all the tokens before it (prompt included), and how
+    many tokens it may have."""
+
+    path: Path
+    seed: int
+    prefix: tuple[int, ...]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Asks a generator for continuations. All rows start together and run in step, token by token, so what the stop
+    rules below do depends on the texts alone, never on the clock or on other searches."""
+
+    rows: tuple[Row, ...]
+    until: Until
+    sampling: Sampling
+    first: int | None = None  # stop all rows once this many have ended by themselves (END, or STEP if until=STEP)
+    allowance: int | None = None  # tokens all rows together may have: the budget's remainder
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A generator's reply: one step a row, in the order of the rows, and what it cost."""
+
+    steps: tuple[Step, ...]
+    prompt_tokens: int = 0  # tokens before the steps that had to be computed
+    cached_tokens: int = 0  # tokens before the steps that were reused
+    flops: float = 0.0
+    queue_seconds: float = 0.0
+    seconds: float = 0.0  # this request's share of the generator's time
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Asks the verifier for a reading of each candidate."""
+
+    paths: tuple[Path, ...]
+    traces: tuple[Trace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """The verifier's reply, in the order of the request."""
+
+    readings: tuple[Reading, ...]
+    queue_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+Request = Extend | Verify
+Reply = Extension | Readings
+T = TypeVar("T")
+Ask = Generator[Request, Reply, T]
+
+
+# ------------------------------------------------------------------------------------------------------ who is asked
+
+
+class TextGenerator(Protocol):
+    """Answers Extend for many searches at once."""
+
+    def submit(self, search: int, request: Extend) -> None:
+        """Queues a request; one at a time for each search. Raises ValueError for one that can never be met."""
+
+    def advance(self) -> list[tuple[int, Extension]]:
+        """Computes one more token for the running rows; the requests that are done with it."""
+
+    def forget(self, search: int) -> None:
+        """The search is over: drops its requests and frees its memory."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is queued or running."""
+
+
+class Verifier(Protocol):
+    """Judges traces. It sees no reference answer."""
+
+    name: str
+
+    def score(self, traces: Sequence[Trace]) -> list[Reading]:
+        """One reading a trace, in order; independent of what else is in the batch."""
+
+
+# ------------------------------------------------------------------------------------------------------------------ runs
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A named piece of a run with its parameters, written NAME or NAME:KEY=VALUE,KEY=VALUE."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name + (":" + ",".join(f"{k}={v}" for k, v in self.params.items()) if self.params else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one problem may cost; None = no bound. Every bound is hard."""
+
+    tokens: int | None = None  # generated tokens
+    passes: int | None = None  # verifier passes
+    candidates: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and value < 1:
+                raise ValueError(f"budget of {name} must be at least 1, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Everything needed to repeat a run. Its canonical JSON is hashed to the run's id."""
+
+    problems: Part
+    generator: Part
+    verifier: Part
+    strategy: Part
+    sampling: Sampling = Sampling()
+    budget: Budget = Budget()
+    step_tokens: int = 64  # tokens one step may have
+    tokens: int = 384  # tokens one solution may have
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1 or self.step_tokens < 1:
+            raise ValueError(f"token limits must be at least 1, not {min(self.tokens, self.step_tokens)}")
+
+    def json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def id(self) -> str:
+        """12 hexadecimal digits of the BLAKE2b hash of the canonical JSON."""
+        return hashlib.blake2b(self.json().encode(), digest_size=6).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str) -> RunSpec:
+        raw = json.loads(text)
+        parts = {key: Part(**raw.pop(key)) for key in ("problems", "generator", "verifier", "strategy")}
+        return cls(**parts, sampling=Sampling(**raw.pop("sampling")), budget=Budget(**raw.pop("budget")), **raw)
