@@ -1,8 +1,9 @@
 """Drives many searches over one generator and one verifier.
 
-Event by event: a search goes on the moment its own reply is there. Whatever the searches ask for goes to one generator,
-which batches it token by token; verifications that are due together are scored together. Every reply is journaled before
-the strategy sees it, and replies that come together are committed together. A search that fails ends alone.
+Event by event: a search goes on the moment its own reply is there. Whatever the searches ask for goes to one
+generator, which batches it token by token; verifications that are due together are scored together. Every reply is
+journaled before the strategy sees it, and replies that come together are committed together. A search that fails ends
+alone. A generator or a journal that fails ends the drive; what the searches held of the generator is given back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .checks import positive
 from .strategies import Strategy
 from .tree import Tree
 from .types import Ask, Choice, Extend, Extension, Readings, Reply, Request, TextGenerator, Verifier, Verify
@@ -86,22 +88,34 @@ class Driver:
     _due: list[tuple[int, Verify, float]] = field(default_factory=list)
     _ended: list[Outcome] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        positive(concurrency=self.concurrency, patience=self.patience)
+
     def drive(self, searches: Iterable[Search]) -> Iterator[Outcome]:
         """Runs all searches; outcomes come in the order in which they end."""
-        waiting = iter(searches)
+        try:
+            yield from self._drive(iter(searches))
+        finally:  # a drive that is left half way: the generator outlives it and must not answer it later
+            for key in self._running:
+                self.generator.forget(key)
+            self._running, self._asked, self._due, self._ended = {}, {}, [], []
+
+    # ------------------------------------------------------------------------------------------------------- internals
+
+    def _drive(self, waiting: Iterator[Search]) -> Iterator[Outcome]:
         more = True
         waited = 0
         while True:
-            while more and len(self._running) < self.concurrency:
+            while more and len(self._running) + len(self._ended) < self.concurrency:
                 search = next(waiting, None)
                 if search is None:
                     more = False
                     break
                 self._start(search)
             if not self._running and not self._ended:
-                if not more:
-                    return
-                continue
+                return
+            if not self.generator.busy:
+                self._lost()
             ready: list[tuple[int, Request, Reply]] = []
             if self.generator.busy:
                 ready += self._advance()
@@ -112,12 +126,16 @@ class Driver:
             self._deliver(ready)
             yield from self._flush()
 
-    # ------------------------------------------------------------------------------------------------------- internals
-
     def _start(self, search: Search) -> None:
-        running = _Running(search, search.strategy.search(search.tree), time.monotonic())
-        self._running[search.key] = running
+        if search.key in self._running:
+            raise ValueError(f"two searches at once have the key {search.key}")
+        self._running[search.key] = _Running(search, _steps(search), time.monotonic())
         self._resume(search.key, None)
+
+    def _lost(self) -> None:
+        """Ends the searches whose request an idle generator does not have: nothing would ever wake them."""
+        for key in list(self._asked):
+            self._end(key, None, RuntimeError("the generator is idle and has not answered"))
 
     def _resume(self, key: int, reply: Reply | None) -> None:
         """Gives a search its reply and queues what it asks for next."""
@@ -126,7 +144,9 @@ class Driver:
             request = running.steps.send(reply) if reply is not None else next(running.steps)
             self._ask(key, request)
         except StopIteration as stop:
-            self._end(key, stop.value, None)
+            chosen = isinstance(stop.value, Choice)
+            error = None if chosen else TypeError(f"the strategy returned {stop.value!r}, not a Choice")
+            self._end(key, stop.value if chosen else None, error)
         except Exception as error:  # a strategy's fault ends its own search, whatever it is
             self._end(key, None, error)
 
@@ -135,12 +155,15 @@ class Driver:
             if self.verifier is None:
                 raise ValueError("this strategy needs a verifier, and the run has none")
             self._due.append((key, request, time.monotonic()))
-        else:
+        elif isinstance(request, Extend):
             self.generator.submit(key, request)
             self._asked[key] = request
+        else:
+            raise TypeError(f"a search asked for {request!r}")
 
     def _end(self, key: int, choice: Choice | None, error: Exception | None) -> None:
         running = self._running.pop(key)
+        self._asked.pop(key, None)
         self.generator.forget(key)
         seconds = time.monotonic() - running.started
         said = f"{type(error).__name__}: {error}" if error else ""
@@ -200,3 +223,8 @@ class Driver:
                 self.journal.closed(outcome)
             self.journal.commit()
         yield from ended
+
+
+def _steps(search: Search) -> Ask[Choice]:
+    """The search itself, wrapped so that one which fails before its first request fails like any other."""
+    return (yield from search.strategy.search(search.tree))

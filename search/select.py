@@ -1,15 +1,17 @@
 """Choosing an answer from a pool of solutions: votes, scores, certainty. Shared by all strategies and usable alone.
 
 A selector sees Entries, which a live tree and a stored run both provide, so any selector can be replayed over stored
-candidates with no generation. One rule for ties everywhere: fewer tokens, then the earlier path. An entry without an answer
-never wins and never votes.
+candidates with no generation. One rule for ties everywhere: fewer tokens, then the earlier path. An entry without an
+answer never wins and never votes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .checks import one_of
 from .tree import Tree
 from .types import Candidate, Choice, Join, Path, Vote, order
 
@@ -53,17 +55,16 @@ Weigh = Callable[[Sequence[Entry]], Sequence[float | None]]
 
 @dataclass(frozen=True)
 class Selector:
-    """A rule of choice by name. `join` re-reads the steps' values (None: as the run joined them); `power` is Borda's p."""
+    """A rule of choice by name. `join` re-reads the steps' values (None: as the run joined them). `power`: Borda's."""
 
     name: str = "majority"
     join: Join | None = None
     power: float = 0.3  # arXiv 2502.18581 recommends 0.3 for up to 16 candidates and 1.2 from 32
 
     def __post_init__(self) -> None:
-        if self.name not in SELECTORS:
-            raise ValueError(f"unknown selector '{self.name}' ({', '.join(sorted(SELECTORS))})")
-        if self.power < 0:
-            raise ValueError(f"power must be 0 or more, not {self.power}")
+        one_of("selector", self.name, SELECTORS)
+        if not 0 <= self.power <= 100:
+            raise ValueError(f"power must be between 0 and 100, not {self.power}")
 
     @property
     def needs_verifier(self) -> bool:
@@ -102,7 +103,7 @@ def tally(counted: Sequence[tuple[Entry, float]], summed: bool) -> list[Vote]:
     def rank(answer: str) -> tuple[float, int, tuple[int, ...]]:
         group = groups[answer]
         top = max(w for _, w in group)
-        total = sum(w for _, w in group) if summed else top
+        total = math.fsum(w for _, w in group) if summed else top
         # of equal totals, the answer with the shortest candidate (for a single pick: the shortest of the best)
         tied = [e for e, w in group if summed or w == top]
         first = min(tied, key=lambda e: (e.tokens, order(e.path)))
@@ -128,7 +129,7 @@ def _value(selector: Selector, entry: Entry) -> float | None:
     return selector.join(entry.parts)
 
 
-def _ones(selector: Selector, pool: Sequence[Entry]) -> list[float | None]:
+def _ones(_: Selector, pool: Sequence[Entry]) -> list[float | None]:
     return [1.0] * len(pool)
 
 
@@ -136,11 +137,11 @@ def _values(selector: Selector, pool: Sequence[Entry]) -> list[float | None]:
     return [_value(selector, entry) for entry in pool]
 
 
-def _certainties(selector: Selector, pool: Sequence[Entry]) -> list[float | None]:
+def _certainties(_: Selector, pool: Sequence[Entry]) -> list[float | None]:
     return [entry.certainty for entry in pool]
 
 
-def _logprobs(selector: Selector, pool: Sequence[Entry]) -> list[float | None]:
+def _logprobs(_: Selector, pool: Sequence[Entry]) -> list[float | None]:
     return [entry.logprob / max(entry.tokens, 1) for entry in pool]
 
 
@@ -153,7 +154,7 @@ def _borda(selector: Selector, pool: Sequence[Entry]) -> list[float | None]:
     return weights
 
 
-def _shortest(selector: Selector, pool: Sequence[Entry]) -> list[float | None]:
+def _shortest(_: Selector, pool: Sequence[Entry]) -> list[float | None]:
     return [-float(entry.tokens) for entry in pool]
 
 

@@ -58,6 +58,7 @@ class Tree:
     scores: dict[Path, Score] = field(default_factory=dict)
     states: dict[Path, tuple[State, str]] = field(default_factory=dict)
     _children: dict[Path, int] = field(default_factory=dict)
+    _answers: dict[Path, Answer] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -82,7 +83,9 @@ class Tree:
         """The answer of a finished candidate; one that was cut off has none."""
         if not self.candidates[path].finished:
             return Answer(None, f"not finished ({self.candidates[path].step.finish})")
-        return self.extract(self.text(path))
+        if path not in self._answers:  # asked for by the selector and again by the journal
+            self._answers[path] = self.extract(self.text(path))
+        return self._answers[path]
 
     @property
     def spent(self) -> bool:
@@ -90,6 +93,11 @@ class Tree:
         return self._left(self.budget.tokens, self.usage.generated_tokens) == 0 or (
             self._left(self.budget.candidates, self.usage.candidates) == 0
         )
+
+    @property
+    def unjudged(self) -> bool:
+        """Whether the budget allows no further verification: a new candidate would stay without a score."""
+        return self._left(self.budget.passes, self.usage.verifier_passes) == 0
 
     @staticmethod
     def _left(bound: int | None, used: int) -> int | None:
@@ -119,6 +127,8 @@ class Tree:
         reply = yield Extend(tuple(rows), until, sampling or self.sampling, first, allowance)
         if not isinstance(reply, Extension):
             raise TypeError(f"an Extend was answered with {type(reply).__name__}")
+        if len(reply.steps) != len(rows):
+            raise ValueError(f"the generator gave {len(reply.steps)} steps for {len(rows)} rows")
         self.usage.generated(reply)
         minted = [Candidate(row.path, step) for row, step in zip(rows, reply.steps, strict=True)]
         for candidate in minted:
@@ -128,25 +138,24 @@ class Tree:
 
     def _rows(self, paths: Sequence[Path], counts: Sequence[int], until: Until) -> list[Row]:
         """The rows to ask for, as many as the budget has a token and a place for."""
-        asked = [p for p, count in zip(paths, counts, strict=True) for _ in range(count)]
-        for bound, used in (
-            (self.budget.tokens, self.usage.generated_tokens),
-            (self.budget.candidates, self.usage.candidates),
-        ):
-            left = self._left(bound, used)
-            asked = asked if left is None else asked[:left]
-        prefixes = {p: self.tokens(p) for p in dict.fromkeys(asked)}
-        rows = []
-        for parent in asked:
-            room = self.tokens_limit - (len(prefixes[parent]) - len(self.question.tokens))
+        tokens = self._left(self.budget.tokens, self.usage.generated_tokens)
+        places = self._left(self.budget.candidates, self.usage.candidates)
+        most = min((left for left in (tokens, places) if left is not None), default=None)
+        rows: list[Row] = []
+        for parent, count in zip(paths, counts, strict=True):
+            if not count:
+                continue
+            prefix = self.tokens(parent)
+            room = self.tokens_limit - (len(prefix) - len(self.question.tokens))
             limit = min(room, self.step_tokens) if until is Until.STEP else room
             if limit < 1:
                 self.states[parent] = (State.FAILED, "token limit")
                 continue
-            index = self._children.get(parent, 0)
-            self._children[parent] = index + 1
-            path = child_of(parent, index)
-            rows.append(Row(path, seed_of(self.seed, self.question.id, path), prefixes[parent], limit))
+            for _ in range(count if most is None else min(count, most - len(rows))):
+                index = self._children.get(parent, 0)
+                self._children[parent] = index + 1
+                path = child_of(parent, index)
+                rows.append(Row(path, seed_of(self.seed, self.question.id, path), prefix, limit))
         return rows
 
     def verify(self, candidates: Iterable[Candidate]) -> Ask[tuple[Score, ...]]:
@@ -155,7 +164,7 @@ class Tree:
         A value that is missing, not finite or outside [0, 1] becomes None with the reason, and so never selects.
         """
         asked = list(candidates)
-        fresh = [c.path for c in asked if c.path not in self.scores]
+        fresh = [path for path in dict.fromkeys(c.path for c in asked) if path not in self.scores]
         left = self._left(self.budget.passes, self.usage.verifier_passes)
         allowed = fresh if left is None else fresh[:left]
         if allowed:

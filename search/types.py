@@ -47,7 +47,7 @@ def order(path: Path) -> tuple[int, ...]:
 
 
 def seed_of(run_seed: int, problem_id: str, path: Path) -> int:
-    """The 63-bit seed of a candidate's sampling noise: a function of its address only, never of who sampled before it."""
+    """The 63-bit seed of a candidate's sampling noise: a function of its address, never of who sampled before it."""
     digest = hashlib.blake2b(f"{run_seed}|{problem_id}|{path}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -347,7 +347,7 @@ class Verifier(Protocol):
         """One reading a trace, in order; independent of what else is in the batch."""
 
 
-# ------------------------------------------------------------------------------------------------------------------ runs
+# ----------------------------------------------------------------------------------------------------------------- runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,5 +405,5 @@ class RunSpec:
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
         raw = json.loads(text)
-        parts = {key: Part(**raw.pop(key)) for key in ("problems", "generator", "verifier", "strategy")}
-        return cls(**parts, sampling=Sampling(**raw.pop("sampling")), budget=Budget(**raw.pop("budget")), **raw)
+        raw |= {key: Part(**raw[key]) for key in ("problems", "generator", "verifier", "strategy")}
+        return cls(**raw | {"sampling": Sampling(**raw["sampling"]), "budget": Budget(**raw["budget"])})

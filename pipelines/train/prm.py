@@ -1,6 +1,6 @@
 """Trains the bundled reward model: a small Llama token classifier, two labels, read at the separator that ends each step.
 
-    python -m pipelines.train.prm FOLDER --tokenizer GENERATOR --minutes 60
+    python -m pipelines.train.prm FOLDER --grow GENERATOR --minutes 60
     python -m pipelines.train.prm FOLDER --init EARLIER --samples SAMPLES.jsonl --minutes 25
 
 The folder is what TRL's PRMTrainer writes: prompt, then each step followed by two newlines; class 1 = right; a label only
@@ -148,7 +148,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokenizer", type=Path)
-    parser.add_argument("--init", type=Path)
+    parser.add_argument("--grow", type=Path, help="a generator whose layers become the trunk, new layers above")
+    parser.add_argument("--init", type=Path, help="an earlier reward model to go on from")
     parser.add_argument("--samples", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
@@ -163,7 +164,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     from transformers import AutoModelForTokenClassification, AutoTokenizer, LlamaConfig, LlamaForTokenClassification
 
-    tokenizer = AutoTokenizer.from_pretrained(options.init or options.tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(options.init or options.grow or options.tokenizer)
     if options.init:
         model = AutoModelForTokenClassification.from_pretrained(options.init, dtype=torch.float32)
     else:
@@ -179,6 +180,8 @@ def main() -> None:
             classifier_dropout=0.0,
         )
         model = LlamaForTokenClassification(config)
+        if options.grow:
+            _grow(model, options.grow)
     model.to(options.device)
     optimizer = MuonAdamW(model, options.lr)
     sequences = Sequences(tokenizer, options.seed, options.samples)
@@ -222,6 +225,19 @@ def main() -> None:
     minutes = (time.monotonic() - started) / 60
     training = {"steps": steps, "tokens": seen, "minutes": round(minutes, 1), "mix": MIX}
     write_card(options.folder, "prm", vars(options), training)
+
+
+def _grow(model: torch.nn.Module, generator: Path) -> None:
+    """The generator's layers below, new ones above that at first change nothing."""
+    from transformers import AutoModelForCausalLM
+
+    known = AutoModelForCausalLM.from_pretrained(generator, dtype=torch.float32).model.state_dict()
+    missing, unexpected = model.model.load_state_dict(known, strict=False)
+    if unexpected:
+        raise ValueError(f"{generator} does not fit: {unexpected[0]}")
+    for name, weight in model.model.named_parameters():
+        if name in missing and name.endswith(("o_proj.weight", "down_proj.weight")):
+            torch.nn.init.zeros_(weight)
 
 
 def _padded(rows: list[Labelled], pad: int, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

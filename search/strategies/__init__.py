@@ -42,7 +42,8 @@ def build(part: Part) -> Strategy:
     cls = STRATEGIES[part.name]
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     given: dict[str, Any] = dict(part.params)
-    for_selector = {key: given.pop(key) for key in ("join", "power") if key in given and "select" in known}
+    takes_selector = [key for key in ("join", "power") if key in given and "select" in known]
+    for_selector: dict[str, Any] = {key: given.pop(key) for key in takes_selector}
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in known:
@@ -74,7 +75,8 @@ def _cast(owner: str, key: str, value: Any, like: Any) -> Any:
             raise ValueError
         return kind(float(value)) if kind is int else kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{owner}: {key} must be {'a whole number' if kind is int else kind.__name__}, not '{value}'") from None
+        wanted = "a whole number" if kind is int else kind.__name__
+        raise ValueError(f"{owner}: {key} must be {wanted}, not '{value}'") from None
 
 
 __all__ = ["STRATEGIES", "Strategy", "build"]

@@ -1,20 +1,22 @@
 """A*-decoding (arXiv 2505.13672): best-first search over steps with f = g + h and h = 1 - r, r the verifier's value.
 
-The paper says that g gathers only the increases of h, and no more; its body is not public. Along a path let D be the sum of
-the drops of r, U the sum of its rises, h0 the root's h. Three costs, the choice stored with the run:
+The paper says that g gathers only the increases of h, and no more; its body is not public. Along a path let D be the
+sum of the drops of r, U the sum of its rises, h0 the root's h. Three costs, the choice stored with the run:
 
     consistent  edge = max(0, h - h')   f = h0 + D       the smallest cost for which h is consistent: f never falls
     rises       edge = max(0, h' - h)   f = h0 + 2D - U  the literal reading; h is not consistent, f may fall
     greedy      edge = 0                f = 1 - r        best-first search, the ablation
 
 Under `consistent` ties (every step that does not lose) go to the higher r, then the deeper path.
-The frontier is global and keeps siblings; a goal is tested when popped; a cut step is no goal; a state is expanded once.
+The frontier is global and keeps siblings; a goal is tested when popped; a cut step is no goal; a state is expanded
+once.
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from search.checks import one_of, positive
@@ -30,8 +32,8 @@ Key = tuple[float, float, int, tuple[int, ...]]
 def f_value(cost: Cost, rewards: list[float]) -> float:
     """f of a path from its rewards in [0, 1], the root's first; lower = expanded earlier."""
     h0, last = 1 - rewards[0], rewards[-1]
-    drops = sum(max(0.0, a - b) for a, b in zip(rewards, rewards[1:], strict=False))
-    rises = sum(max(0.0, b - a) for a, b in zip(rewards, rewards[1:], strict=False))
+    drops = sum(max(0.0, a - b) for a, b in pairwise(rewards))
+    rises = sum(max(0.0, b - a) for a, b in pairwise(rewards))
     if cost == "consistent":
         return h0 + drops
     if cost == "rises":
@@ -62,24 +64,28 @@ class AStar:
     def search(self, tree: Tree) -> Ask[Choice]:
         frontier: list[tuple[Key, Path]] = []
         goals: list[Candidate] = []
-        state: Path = ROOT
+        state, popped = ROOT, None
         for _ in range(self.expansions):
             children = yield from tree.extend([state], n=self.k, until=Until.STEP)
             yield from tree.verify(c for c in children if c.open or c.finished)
             self._push(tree, frontier, children)
             popped = self._pop(tree, frontier, goals)
-            if popped is None or len(goals) >= self.goals or tree.spent:
+            if popped is None or tree.spent or tree.unjudged:
                 break
             state = popped
-        pool = goals or [c for _, path in frontier if (c := tree.candidates[path]).finished]
-        tree.mark((c for _, p in frontier if (c := tree.candidates[p]).open), State.PRUNED, "left in the frontier")
-        return self.select(entries(tree, pool))
+        left = [tree.candidates[path] for _, path in frontier]
+        unexpanded = [tree.candidates[popped]] if popped else []
+        tree.mark((c for c in [*left, *unexpanded] if c.open), State.PRUNED, "left in the frontier")
+        return self.select(entries(tree, goals or [c for c in left if c.finished]))
 
     def _push(self, tree: Tree, frontier: list[tuple[Key, Path]], children: tuple[Candidate, ...]) -> None:
         seen: set[bytes] = set()
         for child in children:
             score = tree.scores.get(child.path)
-            if score is None or score.value is None:
+            if score is None:
+                continue
+            if score.value is None:
+                tree.mark([child], State.PRUNED, score.reason)
                 continue
             text = child.step.tokens.tobytes()
             if text in seen:
@@ -99,4 +105,3 @@ class AStar:
                 return path
             goals.append(candidate)
         return None
-

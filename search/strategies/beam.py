@@ -1,8 +1,9 @@
 """Step-level beam search under a verifier: the PRM-guided tree of "scaling test-time compute" (arXiv 2408.03314).
 
-Each round every open survivor gets n / keep next steps, all are scored, and the best `keep` survive. A finished solution
-competes for a place and keeps it once won. Known defects of public versions are mended: a step cut by the token limit is
-not a finished solution, no empty step is scored, and too few survivors are not padded by copies of one text.
+Each round the open survivors share n next steps, all are scored, and the best `keep` survive. A finished
+solution competes for a place and keeps it once won. Known defects of public versions are mended: a step cut by the
+token limit is not a finished solution, no empty step is scored, and too few survivors are not padded by copies of one
+text.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ from search.checks import positive
 from search.select import Selector, entries
 from search.tree import Tree
 from search.types import ROOT, Ask, Candidate, Choice, State, Until, order
+
+
+def shares(n: int, among: int) -> list[int]:
+    """n in `among` parts as equal as can be, the larger first; at least 1 each."""
+    return [max(n // among + (i < n % among), 1) for i in range(among)]
 
 
 @dataclass(frozen=True)
@@ -32,20 +38,20 @@ class Beam:
     def search(self, tree: Tree) -> Ask[Choice]:
         done: list[Candidate] = []
         children = yield from tree.extend([ROOT], n=self.n, until=Until.STEP)
-        for _ in range(self.depth):
-            yield from tree.verify(c for c in children if c.open or c.finished)
-            values = {c.path: s.value for c in children if (s := tree.scores.get(c.path)) and s.value is not None}
+        for depth in range(1, self.depth + 1):
+            scores = yield from tree.verify(c for c in children if c.open or c.finished)
+            values = {s.path: s.value for s in scores if s.value is not None}
+            for lacking in (s for s in scores if s.value is None):
+                tree.mark([tree.candidates[lacking.path]], State.PRUNED, lacking.reason)
             alive = self._distinct(tree, [c for c in children if c.path in values])
             alive.sort(key=lambda c: (-values[c.path], order(c.path)))
             places = self.keep - len(done)
             tree.mark(alive[places:], State.PRUNED, "below the beam")
             done += [c for c in alive[:places] if c.finished]
             survivors = [c for c in alive[:places] if c.open]
-            if not survivors or len(done) >= self.keep or tree.spent:
+            if not survivors or depth == self.depth or tree.spent or tree.unjudged:
                 break
-            children = yield from tree.extend(survivors, n=self.n // self.keep, until=Until.STEP)
-            if not children:
-                break
+            children = yield from tree.extend(survivors, n=shares(self.n, len(survivors)), until=Until.STEP)
         return self.select(entries(tree, done))
 
     def _distinct(self, tree: Tree, candidates: list[Candidate]) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""Best-of-N: sample N whole solutions, then choose. With select=majority this is self-consistency (arXiv 2203.11171)."""
+"""Best-of-N: sample N whole solutions, then choose. With select=majority: self-consistency (arXiv 2203.11171)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.types import ROOT, Ask, Choice, Until
 
 @dataclass(frozen=True)
 class BestOfN:
-    """N independent samples and a selector. Cost: N solutions; one verifier pass each where the selector needs scores."""
+    """N independent samples and a selector. Cost: N solutions; one verifier pass each if the selector needs scores."""
 
     n: int = 16
     select: Selector = Selector("majority")

@@ -1,8 +1,8 @@
 """First finish: start N solutions, stop all when the first m have ended, vote among those.
 
-m = 1 is First Finish Search (arXiv 2505.18149) counted in tokens, m > 1 short-m@k (arXiv 2505.17813). It pays where wrong
-solutions are longer than right ones on the same problem. "First" is fewest tokens, then the smaller path; a solution cut by
-the token limit has not finished. The tokens of the rows that were stopped are charged.
+m = 1 is First Finish Search (arXiv 2505.18149) counted in tokens, m > 1 short-m@k (arXiv 2505.17813). It pays where
+wrong solutions are longer than right ones on the same problem. "First" is fewest tokens, then the smaller path; a
+solution cut by the token limit has not finished. The tokens of the rows that were stopped are charged.
 """
 
 from __future__ import annotations

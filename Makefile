@@ -1,0 +1,43 @@
+# make demo       install and run the main job          make test       install and pass the tests
+# make check      lint and types                        make test-slow  the long tests
+# make bench      the figures of the READMEs            make train      the bundled models, from nothing (hours)
+
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-slow check bench train clean
+
+demo: $(STAMP)
+	$(RUN)ponderosa demo
+
+test: $(STAMP)
+	$(RUN)python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(RUN)python -m pytest -m slow
+
+check: $(STAMP)
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+
+bench: $(STAMP)
+	$(RUN)python -m flows.figures.models
+	$(RUN)python -m flows.figures.curves
+	$(RUN)python -m flows.figures.first_finish
+
+train: $(STAMP)
+	$(RUN)python -m pipelines.train
+
+# torch comes first and alone: a range that another package states must not draw in a newer build with CUDA
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || python3 -m venv $(VENV)
+	$(RUN)pip install -q -c constraints.txt torch
+	$(RUN)pip install -q -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,239 @@
+"""The command line. Data go to standard output, progress and errors to standard error.
+
+Exit codes: 0 done, 1 a run failed, 2 usage, 65 bad data (a file, a model, a database), 130 interrupted.
+Nothing heavy is imported before a command needs it, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from search.types import RunSpec
+    from store.database import Database
+
+app = typer.Typer(
+    name="ponderosa",
+    help="Spend compute at inference time to make a language model's answers better; keep every candidate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DATABASE = os.path.join(".ponderosa", "ponderosa.db")
+
+DatabaseOption = Annotated[str, typer.Option("--database", "-d", envvar="PONDEROSA_DATABASE", help="File or URL.")]
+StrategyOption = Annotated[str, typer.Option(help="NAME or NAME:KEY=VALUE,...; `ponderosa strategies` lists them.")]
+SettingOption = Annotated[list[str], typer.Option("--set", help="KEY=VALUE for the strategy; may be repeated.")]
+VerifierOption = Annotated[str, typer.Option(help="prm, logprob, self-certainty or equation, with :KEY=VALUE,...")]
+GeneratorOption = Annotated[str, typer.Option(help="'bundled', a Hugging Face folder or a hub name.")]
+BudgetOption = Annotated[str | None, typer.Option(help="Tokens one problem may cost: 2048, 32k.")]
+PassesOption = Annotated[int | None, typer.Option(help="Verifier passes one problem may cost.")]
+ProblemsOption = Annotated[str, typer.Option(help="word, countdown, guess or jsonl, with :KEY=VALUE,...")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the sampling noise.")]
+TemperatureOption = Annotated[float, typer.Option(help="0 = greedy.")]
+TopPOption = Annotated[float, typer.Option(help="Nucleus; 1 = off.")]
+TokensOption = Annotated[int, typer.Option(help="Tokens one solution may have.")]
+StepTokensOption = Annotated[int, typer.Option(help="Tokens one step may have.")]
+PlainOption = Annotated[bool, typer.Option("--plain", help="The same work without Prefect.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id, beginning of an id, name, or 'latest'.")]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+    """Options before the command."""
+    if debug:
+        os.environ["PONDEROSA_DEBUG"] = "1"
+
+
+@app.command()
+def solve(
+    question: Annotated[str, typer.Argument(help="The question, as the generator is to read it.")],
+    strategy: StrategyOption = "astar",
+    settings: SettingOption = [],  # noqa: B006  typer copies it
+    verifier: VerifierOption = "prm",
+    generator: GeneratorOption = "bundled",
+    budget: BudgetOption = None,
+    passes: PassesOption = None,
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 1.0,
+    tokens: TokensOption = 384,
+    step_tokens: StepTokensOption = 64,
+    seed: SeedOption = 0,
+    tree: Annotated[bool, typer.Option("--tree", help="Show the tree that was searched.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+) -> None:
+    """Answer one question, and show what it cost and why that answer won."""
+    from flows import solve as solving
+    from flows.parts import spec
+
+    asked = spec(
+        "question", strategy, verifier, generator, settings, budget, passes, temperature, top_p, seed, tokens, step_tokens
+    )
+    solving.run(question, asked, tree=tree, json=json)
+
+
+@app.command()
+def run(
+    problems: ProblemsOption = "word:count=50",
+    strategy: StrategyOption = "best-of-n",
+    settings: SettingOption = [],  # noqa: B006
+    verifier: VerifierOption = "prm",
+    generator: GeneratorOption = "bundled",
+    budget: BudgetOption = None,
+    passes: PassesOption = None,
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 1.0,
+    tokens: TokensOption = 384,
+    step_tokens: StepTokensOption = 64,
+    seed: SeedOption = 0,
+    name: Annotated[str, typer.Option(help="A name to find the run by.")] = "",
+    plain: PlainOption = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Evaluate one strategy on a problem set. The same command again goes on with what is missing."""
+    from flows.parts import spec
+
+    asked = spec(
+        problems, strategy, verifier, generator, settings, budget, passes, temperature, top_p, seed, tokens, step_tokens
+    )
+    _evaluate([asked], [name or str(asked.strategy)], database, plain)
+
+
+@app.command()
+def sweep(
+    strategy: Annotated[list[str], typer.Option(help="NAME or NAME:KEY=VALUE,...; repeat for each.")],
+    problems: ProblemsOption = "word:count=50",
+    verifier: VerifierOption = "prm",
+    generator: GeneratorOption = "bundled",
+    budget: Annotated[list[str], typer.Option(help="Tokens one problem may cost; repeat for each.")] = [],  # noqa: B006
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 1.0,
+    tokens: TokensOption = 384,
+    step_tokens: StepTokensOption = 64,
+    seed: Annotated[list[int], typer.Option(help="Repeat for each.")] = [0],  # noqa: B006
+    plain: PlainOption = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Evaluate every strategy at every budget and seed on one problem set."""
+    from flows.parts import spec
+
+    bounds: list[str | None] = [*budget] or [None]
+    specs, names = [], []
+    for one in strategy:
+        for bound in bounds:
+            for number in seed:
+                asked = spec(
+                    problems, one, verifier, generator, (), bound, None, temperature, top_p, number, tokens, step_tokens
+                )
+                specs.append(asked)
+                many = f" seed {number}" if len(seed) > 1 else ""
+                names.append(f"{asked.strategy}" + (f" budget {bound}" if bound else "") + many)
+    _evaluate(specs, names, database, plain)
+
+
+@app.command()
+def demo(
+    problems: Annotated[int, typer.Option(help="Held-out problems of each family.")] = 100,
+    plain: PlainOption = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """The main job: several strategies on held-out problems with the bundled models, one table."""
+    from flows import demo as showing
+
+    showing.run(problems, database, plain)
+
+
+@app.command()
+def show(
+    wanted: RunArgument = "latest",
+    problem: Annotated[str | None, typer.Option(help="Show this problem's search tree.")] = None,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """A run: what it was, what came out, what it cost, and what other selectors would have chosen."""
+    from flows import tables
+
+    with _stored(database) as opened:
+        tables.show_run(opened, wanted, problem)
+
+
+@app.command()
+def runs(database: DatabaseOption = DATABASE) -> None:
+    """All runs, the newest first."""
+    from flows import tables
+
+    with _stored(database) as opened:
+        tables.list_all(opened)
+
+
+@app.command()
+def candidates(
+    wanted: RunArgument = "latest",
+    problem: Annotated[str | None, typer.Option(help="Only this problem's.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only those live, pruned, merged, finished, cancelled or failed.")] = None,
+    limit: Annotated[int, typer.Option(help="Rows at most.", min=1)] = 50,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """The candidates of a run, pruned ones too."""
+    from flows import tables
+
+    with _stored(database) as opened:
+        tables.list_candidates(opened, wanted, problem, state, limit, json)
+
+
+@app.command()
+def models() -> None:
+    """The bundled models and their measured figures."""
+    from flows import tables
+
+    tables.list_models()
+
+
+@app.command()
+def strategies() -> None:
+    """Strategies, selectors and verifiers with their parameters."""
+    from flows import tables
+
+    tables.list_strategies()
+
+
+# ------------------------------------------------------------------------------------------------------------ internals
+
+
+def _stored(database: str) -> Database:
+    """An existing database; a file that is not there has no runs to show."""
+    from store.database import open_database
+
+    return open_database(database, create=False)
+
+
+def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool) -> None:
+    from flows import launch, tables
+
+    ids = launch.launch(specs, names, database, plain)
+    tables.compare(database, ids)
+
+
+def main() -> None:
+    """The entry point: every error that is the user's to mend is one line and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.stderr.write("ponderosa: interrupted; the same command again goes on from here\n")
+        raise SystemExit(130) from None
+    except Exception as error:
+        code = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
+        if os.environ.get("PONDEROSA_DEBUG") or code is None:
+            raise
+        sys.stderr.write(f"ponderosa: {' '.join(str(error).split())}\n")
+        raise SystemExit(code) from None
+
+
+if __name__ == "__main__":
+    main()

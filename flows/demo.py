@@ -1,0 +1,47 @@
+"""The demo: several strategies on held-out problems with the bundled models, as one Prefect sweep, and one table a family."""
+
+from __future__ import annotations
+
+import time
+
+from flows import launch, tables
+from flows.parts import spec
+from store import queries
+from store.database import open_database
+
+STRATEGIES = (
+    "greedy",
+    "best-of-n:n=8,select=majority",
+    "best-of-n:n=8,select=weighted",
+    "first-finish:n=8,m=3",
+    "beam:n=8,keep=4,select=weighted",
+    "astar:k=4",
+)
+FAMILIES = ("word", "countdown")
+
+
+def run(problems: int, database: str, plain: bool) -> None:
+    """Runs all strategies on all families and prints the tables."""
+    if problems < 1:
+        raise ValueError(f"problems must be at least 1, not {problems}")
+    began = time.monotonic()
+    sets = [f"{family}:split=test,count={problems},seed=1" for family in FAMILIES]
+    specs = [spec(one, strategy) for one in sets for strategy in STRATEGIES]
+    ids = launch.launch(specs, [str(s.strategy) for s in specs], database, plain)
+    wall = time.monotonic() - began
+    out = tables.console()
+    with open_database(database) as opened:
+        for at, family in enumerate(FAMILIES):
+            own = ids[at * len(STRATEGIES) : (at + 1) * len(STRATEGIES)]
+            out.print(tables.comparison(opened, own, f"\n{family}: {problems} held-out problems, seed 0"))
+        found = [queries.summary(opened, run_id) for run_id in ids]
+    generating, verifying = (sum(getattr(f, f"{what}_seconds") for f in found) for what in ("generate", "verify"))
+    out.print("\ntokens, sequential tokens and verifier passes are means a problem; seconds are the whole run's")
+    outside = max(wall - generating - verifying, 0.0)
+    out.print(
+        f"{wall:.0f} s in all: {generating:.0f} generating, {verifying:.0f} verifying, "
+        f"{outside:.0f} ({outside / wall:.0%}) starting up, Prefect, storing, Python"
+    )
+    out.print(f"\nruns      {' '.join(ids[: len(STRATEGIES)])}\n          {' '.join(ids[len(STRATEGIES) :])}")
+    out.print(f"database  {database}")
+    tables.hints(ids[len(STRATEGIES) - 2], database)

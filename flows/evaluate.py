@@ -1,0 +1,76 @@
+"""Prefect flows: an evaluation of one RunSpec, and a sweep over several.
+
+Thin and coarse: a task is a shard of problems, ids go in and counts come out, and the models stay warm in the process.
+Our own database is the truth for what is done; Prefect's state is for display. Remove the decorators and it still works.
+"""
+
+from __future__ import annotations
+
+import os
+
+# before Prefect is imported: its temporary server takes longer than the default 20 s to start on a new machine
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+
+from collections.abc import Sequence
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows import work
+from flows.progress import shown
+from search.types import RunSpec
+from store.database import open_database
+from store.queries import summary
+from store.runs import planned
+
+SHARD = 64  # problems a task; at least a full batch for the generator
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan(spec_json: str, database: str, name: str) -> int:
+    """Writes the run's attempts; how many are still to be done."""
+    with open_database(database) as opened:
+        return len(work.shards(work.plan(opened, RunSpec.from_json(spec_json), name), 1))
+
+
+@task(name="solve shard", cache_policy=NO_CACHE)
+def solve_shard(spec_json: str, database: str, attempts: Sequence[int], title: str, show: bool) -> int:
+    """Solves one shard; how many of its problems are done."""
+    spec = RunSpec.from_json(spec_json)
+    wanted = set(attempts)
+    with open_database(database) as opened, shown(title, show) as watch:
+        due = [a for a in planned(opened, spec.id) if a.attempt_id in wanted]
+        return work.work_shard(opened, spec, due, watch).done
+
+
+@flow(name="evaluate", flow_run_name="{name}")
+def evaluate(spec_json: str, database: str, name: str = "", shard: int = SHARD, show: bool = False) -> str:
+    """One run: plan, solve shard by shard, close. Returns the run's id. Running the same spec again does what is missing."""
+    spec = RunSpec.from_json(spec_json)
+    plan(spec_json, database, name)
+    with open_database(database) as opened:
+        parts = work.shards(planned(opened, spec.id), shard)
+    for i, due in enumerate(parts, start=1):
+        title = f"{name or spec.strategy}" + (f" {i}/{len(parts)}" if len(parts) > 1 else "")
+        solve_shard(spec_json, database, [a.attempt_id for a in due], title, show)
+    with open_database(database) as opened:
+        work.close(opened, spec.id)
+        found = summary(opened, spec.id)
+    create_table_artifact(
+        key=f"run-{spec.id}",
+        table=[{"run": spec.id, "strategy": str(spec.strategy), "accuracy": found.accuracy, "problems": found.problems}],
+        description=f"{spec.strategy} on {spec.problems}",
+    )
+    return spec.id
+
+
+@flow(name="sweep")
+def sweep(spec_jsons: Sequence[str], database: str, names: Sequence[str], show: bool = False) -> list[str]:
+    """Several runs over the same models, one after another, each a flow run of its own."""
+    return [
+        evaluate(spec_json, database, name, show=show) for spec_json, name in zip(spec_jsons, names, strict=True)
+    ]

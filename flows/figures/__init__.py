@@ -1,0 +1,1 @@
+"""The measurements behind the figures in the READMEs and cards; each module prints one when run."""

@@ -1,0 +1,52 @@
+"""Starts evaluations: as a Prefect flow, or in plain Python with the same result."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Sequence
+
+from flows import work
+from flows.progress import shown
+from search.types import RunSpec
+from store.database import open_database
+
+
+def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain: bool = False) -> list[str]:
+    """Runs the specs one after another; their ids. All are checked before the first one starts."""
+    for spec in specs:
+        work.check(spec)
+    open_database(database).close()  # a bad database is said before anything is loaded
+    if plain:
+        return [_plain(spec, name, database) for spec, name in zip(specs, names, strict=True)]
+    # the models load while Prefect's temporary server starts: both take seconds, on different cores
+    warm = threading.Thread(target=_warm, args=(specs[0],), daemon=True)
+    warm.start()
+    from flows import evaluate as flows
+
+    _quiet()
+    warm.join()
+    jsons = [spec.json() for spec in specs]
+    if len(specs) == 1:
+        return [flows.evaluate(jsons[0], database, names[0], show=True)]
+    return flows.sweep(jsons, database, list(names), show=True)
+
+
+def _plain(spec: RunSpec, name: str, database: str) -> str:
+    with open_database(database) as opened, shown(name) as watch:
+        return work.evaluate(opened, spec, name, watch)
+
+
+def _warm(spec: RunSpec) -> None:
+    try:
+        work.generator_of(spec.generator)
+        work.verifier_of(spec.verifier)
+    except Exception:  # the flow will meet the same error and say it where it belongs
+        logging.getLogger(__name__).debug("models not warmed", exc_info=True)
+
+
+def _quiet() -> None:
+    """Prefect's own start-up messages are not the user's concern."""
+    logging.getLogger("prefect").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="prefect")

@@ -1,0 +1,86 @@
+"""Words of the command line and of flow parameters turned into a RunSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.types import Budget, Part, RunSpec, Sampling
+
+
+def part(text: str) -> Part:
+    """NAME or NAME:KEY=VALUE,KEY=VALUE; whole numbers and decimals become numbers, true and false booleans.
+
+    A value may hold further colons and equals signs, but no comma.
+    """
+    name, _, rest = text.strip().partition(":")
+    if not name:
+        raise ValueError(f"'{text}' names nothing; write NAME or NAME:KEY=VALUE,...")
+    params: dict[str, Any] = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"'{pair}' in '{text}' is not KEY=VALUE")
+        if key.strip() in params:
+            raise ValueError(f"'{key.strip()}' is given twice in '{text}'")
+        params[key.strip()] = scalar(value.strip())
+    return Part(name.strip(), params)
+
+
+def scalar(text: str) -> int | float | bool | str:
+    """The value a text stands for."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def count(text: str) -> int:
+    """A count that may end in k or m: 2048, 32k."""
+    scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
+    digits = text[:-1] if scale > 1 else text
+    if not digits.lstrip("-").isdigit():
+        raise ValueError(f"'{text}' is not a count; write a whole number such as 2048 or 32k")
+    return int(digits) * scale
+
+
+def model_part(text: str, params: Mapping[str, Any] | None = None) -> Part:
+    """A model's Part. A path may hold a colon on its own, so options go only after the last one, as KEY=VALUE."""
+    name, _, rest = text.rpartition(":")
+    if name and "=" in rest:
+        return Part(name, {**part(f"x:{rest}").params, **(params or {})})
+    return Part(text, dict(params or {}))
+
+
+def spec(
+    problems: str,
+    strategy: str,
+    verifier: str = "prm",
+    generator: str = "bundled",
+    settings: Sequence[str] = (),
+    budget: str | None = None,
+    passes: int | None = None,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    tokens: int = 384,
+    step_tokens: int = 64,
+) -> RunSpec:
+    """One run from its words; ValueError in one line for any that cannot be."""
+    chosen = part(strategy)
+    extra = part("x:" + ",".join(settings)).params if settings else {}
+    return RunSpec(
+        problems=part(problems),
+        generator=model_part(generator),
+        verifier=part(verifier),
+        strategy=Part(chosen.name, {**chosen.params, **extra}),
+        sampling=Sampling(temperature=temperature, top_p=top_p),
+        budget=Budget(tokens=None if budget is None else count(budget), passes=passes),
+        seed=seed,
+        tokens=tokens,
+        step_tokens=step_tokens,
+    )

@@ -1,0 +1,248 @@
+"""Tables for the terminal: runs compared, one run, candidates, models, strategies."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.show import drawn, escaped, oneline
+from search.select import SELECTORS, Selector
+from search.types import Score, State
+from store import queries
+from store.runs import Run, find_run, list_runs, planned
+
+if TYPE_CHECKING:
+    from store.database import Database
+
+
+def console() -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def table(*columns: str, title: str = "") -> Table:
+    """A plain table; columns beginning with ">" are right-aligned."""
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+    return made
+
+
+def seconds(run: Run) -> float | None:
+    """Wall seconds from a run's beginning to its end; None while it runs."""
+    if run.ended is None:
+        return None
+    return (datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.created)).total_seconds()
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def comparison(opened: Database, ids: Sequence[str], title: str = "") -> Table:
+    """One line a run: accuracy with its 95% interval (Wilson), and costs a problem."""
+    made = table(
+        "strategy", ">accuracy", ">95% interval", ">tokens", ">sequential", ">passes", ">seconds", title=title
+    )
+    for run_id in ids:
+        run, found = find_run(opened, run_id), queries.summary(opened, run_id)
+        made.add_row(
+            run.name or str(run.spec.strategy),
+            number(found.accuracy, 3),
+            f"[{found.low:.3f}, {found.high:.3f}]",
+            number(found.generated_tokens),
+            number(found.sequential_tokens),
+            number(found.verifier_passes, 1),
+            number(seconds(run), 1),
+        )
+    return made
+
+
+def compare(database: str, ids: Sequence[str]) -> None:
+    """What a run or a sweep prints at its end."""
+    from store.database import open_database
+
+    out = console()
+    with open_database(database) as opened:
+        first = find_run(opened, ids[0])
+        found = queries.summary(opened, ids[0])
+        out.print(comparison(opened, ids, f"{first.spec.problems}: {found.problems} problems"))
+        failed = [(i, s.failed) for i in ids if (s := queries.summary(opened, i)).failed]
+    out.print("tokens, sequential tokens and verifier passes are means a problem; seconds are the whole run's")
+    for run_id, count in failed:
+        out.print(f"run {run_id}: {count} problems failed and count as wrong; ponderosa show {run_id}")
+    out.print(f"\nruns      {' '.join(ids)}\ndatabase  {database}")
+    hints(ids[-1], database)
+
+
+def hints(run_id: str, database: str) -> None:
+    from flows.cli import DATABASE
+
+    where = "" if database == DATABASE else f" --database {database}"
+    out = console()
+    out.print("try       " + f"ponderosa show {run_id}{where}")
+    out.print("          " + f"ponderosa candidates {run_id} --state pruned{where}")
+    out.print("          " + 'ponderosa solve "Use 3, 5, 7, 2 to make 24." --strategy beam --tree')
+
+
+def show_run(opened: Database, wanted: str, problem: str | None) -> None:
+    run = find_run(opened, wanted)
+    if problem is not None:
+        _show_problem(opened, run, problem)
+        return
+    out, found = console(), queries.summary(opened, run.id)
+    out.print(f"run        {run.id} {run.name}")
+    out.print(f"status     {run.status}: {found.done} done, {found.failed} failed, {found.pending} pending")
+    for key, value in jsonlib.loads(run.spec.json()).items():
+        shown = str(getattr(run.spec, key)) if key in ("problems", "generator", "verifier", "strategy") else value
+        out.print(f"{key:<11}{shown}")
+    out.print(f"commit     {run.environment.get('commit', '')}")
+    out.print()
+    out.print(comparison(opened, [run.id]))
+    spent = found.generate_seconds + found.verify_seconds
+    out.print(
+        f"\nseconds    generating {found.generate_seconds:.1f}, verifying {found.verify_seconds:.1f}, "
+        f"storing {found.store_seconds:.1f} (of {spent + found.store_seconds:.1f})"
+    )
+    _show_selectors(opened, run)
+    _show_failures(opened, run)
+
+
+def _show_selectors(opened: Database, run: Run) -> None:
+    """What each selector would have chosen from the candidates as they are stored: no generation."""
+    from verifiers.grade import Graders, Verdict
+
+    problems = {a.attempt_id: a.problem for a in planned(opened, run.id)}
+    pools = queries.entries(opened, run.id)
+    if max((len(pool) for pool in pools.values()), default=0) < 2:
+        return
+    scored = any(entry.value is not None for pool in pools.values() for entry in pool)
+    made = table("selector", ">accuracy", title="\nselectors replayed over the stored candidates")
+    with Graders() as graders:
+
+        def right(attempt: int, answer: str | None) -> bool:
+            return answer is not None and graders.grade(problems[attempt], answer) is Verdict.CORRECT
+
+        for name, rule in SELECTORS.items():
+            if rule.needs_verifier and not scored:
+                continue
+            hits = sum(right(a, Selector(name)(pool).answer) for a, pool in pools.items())
+            made.add_row(name, f"{hits / len(problems):.3f}")
+        ceiling = sum(any(right(a, e.answer) for e in pool) for a, pool in pools.items())
+        made.add_row("oracle (any right)", f"{ceiling / len(problems):.3f}")
+    console().print(made)
+
+
+def _show_failures(opened: Database, run: Run) -> None:
+    for row in queries.attempts(opened, run.id):
+        if row.error:
+            console().print(f"failed     {row.problem}: {escaped(row.error, 160)}")
+
+
+def _show_problem(opened: Database, run: Run, problem: str) -> None:
+    from store.errors import StoreError
+
+    found = [row for row in queries.attempts(opened, run.id) if row.problem == problem]
+    if not found:
+        known = ", ".join(row.problem for row in queries.attempts(opened, run.id)[:3])
+        raise StoreError(f"run '{run.id}' has no problem '{problem}'; its first are {known}")
+    (attempt,) = found
+    prompt = next(a.problem for a in planned(opened, run.id) if a.attempt_id == attempt.id)
+    rows = queries.tree(opened, attempt.id)
+    out = console()
+    out.print(f"question   {escaped(prompt.prompt)}\nreference  {escaped(prompt.answer)}")
+    out.print(f"answer     {escaped(attempt.answer or 'none')} ({attempt.verdict})\nbecause    {attempt.reason}\n")
+    scores: dict[str, Score] = {row.path: row.scores[0] for row in rows if row.scores}
+    states = {row.path: (State(row.state), row.cause) for row in rows}
+    out.print(drawn(problem, {row.path: row.text for row in rows}, scores, states, attempt.path))
+
+
+def list_all(opened: Database) -> None:
+    made = table("run", "name", "status", "problems", "verifier", "created")
+    for run in list_runs(opened):
+        made.add_row(run.id, oneline(run.name, 40), run.status, str(run.spec.problems), str(run.spec.verifier), run.created[:19])
+    console().print(made)
+
+
+def list_candidates(
+    opened: Database, wanted: str, problem: str | None, state: str | None, limit: int, json: bool
+) -> None:
+    run = find_run(opened, wanted)
+    rows = queries.candidates(opened, run.id, problem=problem, limit=limit, state=state)
+    out = console()
+    if json:
+        for row in rows:
+            out.print(jsonlib.dumps(_record(row)))
+        return
+    made = table("problem", "path", ">tokens", ">ln p", ">certainty", ">score", "state", "answer", "text")
+    for row in rows:
+        value = row.scores[0].value if row.scores else None
+        made.add_row(
+            row.problem,
+            row.path,
+            str(row.tokens),
+            number(row.logprob, 2),
+            number(row.certainty, 2),
+            number(value, 3),
+            row.state + (f" ({row.cause})" if row.cause not in ("", "end") else ""),
+            oneline(row.answer or "", 16),
+            oneline(row.text, 48),
+        )
+    out.print(made)
+    if len(rows) == limit:
+        out.print(f"the first {limit}; --limit shows more")
+
+
+def _record(row: queries.CandidateRow) -> dict[str, Any]:
+    kept = {f.name: getattr(row, f.name) for f in fields(row) if f.name != "scores"}
+    scores = {s.verifier: {"value": s.value, "parts": s.parts, "reason": s.reason} for s in row.scores}
+    return {**kept, "scores": scores}
+
+
+def list_models() -> None:
+    from pipelines.models import BUNDLED, card
+
+    out = console()
+    for role, folder in BUNDLED.items():
+        known = card(folder)
+        weights = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
+        out.print(f"{role:<10} bundled, {weights / 1e6:.1f} MB")
+        out.print(f"           made by {known.get('command', 'an unknown command')}, commit {known.get('commit', '-')}")
+        for line in _figures(known.get("figures", {})):
+            out.print(f"           {line}")
+    out.print("\nother models: --generator FOLDER or HUB/NAME; --verifier prm:model=FOLDER")
+
+
+def _figures(figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for group, values in figures.items():
+        said = values if not isinstance(values, Mapping) else ", ".join(f"{k} {v}" for k, v in values.items())
+        lines.append(f"{group}: {said}")
+    return lines
+
+
+def list_strategies() -> None:
+    from search.strategies import STRATEGIES
+    from verifiers.registry import VERIFIERS
+
+    made = table("strategy", "parameters and defaults", "")
+    for name, cls in STRATEGIES.items():
+        defaults = ",".join(f"{f.name}={f.default}" for f in fields(cls))  # type: ignore[arg-type]
+        made.add_row(name, defaults or "–", (cls.__doc__ or "").strip().split("\n")[0])
+    out = console()
+    out.print(made)
+    out.print()
+    selectors = table("selector", "chooses by")
+    for name, rule in SELECTORS.items():
+        selectors.add_row(name, rule.unit + (" (needs a verifier)" if rule.needs_verifier else ""))
+    out.print(selectors)
+    out.print()
+    verifiers = table("verifier", "join", "")
+    for name, known in VERIFIERS.items():
+        verifiers.add_row(name, known.join, known.about)
+    out.print(verifiers)

@@ -1,0 +1,136 @@
+"""Models by name: the bundled ones, a Hugging Face folder, or a hub name. The same code path loads all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.engine.engine import Engine
+
+BUNDLED = {"generator": Path(__file__).parent / "bundled" / "generator", "reward": Path(__file__).parent / "bundled" / "reward"}
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class ModelError(ValueError):
+    """A model that cannot be loaded; one line: what, the value, the remedy."""
+
+    exit_code = 65
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    """A loaded generator: its engine, and how a question becomes the tokens of a prompt."""
+
+    name: str
+    engine: Engine
+    tokenizer: Any
+    template: bool  # whether the model's own chat template renders the prompt
+
+    def encode(self, question: str) -> tuple[int, ...]:
+        """The prompt's tokens: the chat template with one user message where the model has one, else the text and a blank
+        line."""
+        if self.template:
+            messages = [{"role": "user", "content": question}]
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        return tuple(self.tokenizer.encode(question + "\n\n"))
+
+
+def locate(name: str, role: str) -> Path | str:
+    """The folder a name means, or the name itself for the hub. Raises ModelError for a folder without a model."""
+    if name == "bundled":
+        return BUNDLED[role]
+    folder = Path(name)
+    if not folder.exists():
+        if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+            return name  # a hub name: transformers looks in its cache, then asks the hub
+        raise ModelError(f"model folder '{name}' does not exist; give a folder, a hub name or 'bundled'")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model folder '{name}' has no config.json; save one with save_pretrained")
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        why = "only pickled weights, which may run code" if pickled else "no weights"
+        raise ModelError(f"model folder '{name}' has {why}; save it as safetensors")
+    return folder
+
+
+def options_of(params: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    """A model's options over their defaults; ModelError for an unknown one."""
+    unknown = set(params) - set(defaults)
+    if unknown:
+        raise ModelError(f"unknown model option '{min(unknown)}' ({', '.join(sorted(defaults))})")
+    return {**defaults, **params}
+
+
+def placed(device: str, dtype: str) -> Any:
+    """The torch dtype, after checking that device and dtype exist here."""
+    import torch
+
+    if dtype not in DTYPES:
+        raise ModelError(f"unknown dtype '{dtype}' ({', '.join(DTYPES)})")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device '{device}' is not there: torch sees no CUDA; use device=cpu")
+    return getattr(torch, dtype)
+
+
+def pretrained(loader: Any, source: Path | str, **options: Any) -> Any:
+    """from_pretrained with our rules: safetensors only, no code from the model; its errors become one line."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        return loader.from_pretrained(source, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"model '{source}' cannot be loaded: {first}") from error
+
+
+def load_generator(name: str = "bundled", params: Mapping[str, Any] | None = None) -> TextModel:
+    """Loads a causal language model onto the generation core.
+
+    Options: device (cpu), dtype (float32), rows (rows that run at once, 256), cache_mb (memory for finished steps, 1024).
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pipelines.engine import forward
+    from pipelines.engine.engine import Engine
+    from pipelines.engine.vocabulary import Vocabulary
+
+    options = options_of(params or {}, device="cpu", dtype="float32", rows=256, cache_mb=1024)
+    dtype = placed(str(options["device"]), str(options["dtype"]))
+    source = locate(name, "generator")
+    tokenizer = pretrained(AutoTokenizer, source)
+    forward.register()
+    model = pretrained(
+        AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True, attn_implementation=forward.NAME
+    )
+    why = forward.refusal(model.config)
+    if why:
+        raise ModelError(f"model '{name}' cannot run on the generation core: {why}; use a model with full attention")
+    model.to(options["device"]).eval().requires_grad_(False)
+    vocabulary = Vocabulary(tokenizer, _ends(model, tokenizer), model.config.vocab_size)
+    engine = Engine(
+        model,
+        vocabulary,
+        context=int(model.config.max_position_embeddings),
+        max_rows=int(options["rows"]),
+        cache_bytes=int(options["cache_mb"]) << 20,
+    )
+    return TextModel(name, engine, tokenizer, tokenizer.chat_template is not None)
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """All end tokens: a model's generation config may name several."""
+    named = model.generation_config.eos_token_id
+    ends = list(named) if isinstance(named, list) else [named]
+    return [int(e) for e in {*ends, tokenizer.eos_token_id} if e is not None]
+
+
+def card(folder: Path) -> dict[str, Any]:
+    """A bundled model's card, or an empty one."""
+    path = folder / "card.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else {}

@@ -1,0 +1,250 @@
+"""Opening a database: SQLite by default, PostgreSQL by URL.
+
+Every write is one transaction that takes the write lock at its start (BEGIN IMMEDIATE): a transaction that reads first
+and writes later would otherwise fail at once with "database is locked", whatever the timeout. A new file is built, and
+an older one brought up to date, inside one transaction: it is of the old version or of the new, never between. Alembic
+is imported only when that is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Column, Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+
+from .errors import StoreError
+from .schema import HEAD, VERSION_TABLE, VERSIONS, metadata
+
+BUSY_SECONDS = 60.0  # how long a connection waits for another writer
+_HEADER = b"SQLite format 3\x00"
+_READING = "ponderosa_reading"
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database of the version this code knows. Use it from several threads, never across a fork."""
+
+    engine: Engine
+    shown: str  # path, or URL without its password
+    _readers: Engine = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_readers", self.engine.execution_options(**{_READING: True}))
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view; takes no lock that a writer waits for."""
+        with self._readers.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back if it raises."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+def insert_new(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    key: Sequence[str | Column[Any]] | None = None,
+) -> None:
+    """Inserts the rows whose natural key (by default the primary key) is not there yet. All have the same columns."""
+    if not rows:
+        return
+    insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    on = list(key or table.primary_key.columns)
+    connection.execute(insert(table).on_conflict_do_nothing(index_elements=on), rows)
+
+
+def open_database(where: str | os.PathLike[str], create: bool = True) -> Database:
+    """Opens a path or URL; a new file is created, an older one migrated. Raises StoreError for anything else."""
+    url = _url(where)
+    shown = url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    empty = url.get_backend_name() == "sqlite" and _check_file(Path(shown), create)
+    engine = _engine(url)
+    try:
+        if empty:
+            _use_wal(engine)
+        if not _is_current(engine):
+            _bring_up_to_date(engine, shown)
+    except StoreError:
+        engine.dispose()
+        raise
+    except DatabaseError as error:
+        engine.dispose()
+        said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+        raise StoreError(f"cannot open the database '{shown}': {said}; check the file and its rights") from error
+    return Database(engine, shown)
+
+
+# ------------------------------------------------------------------------------------------------- what is to be opened
+
+
+def _url(where: str | os.PathLike[str]) -> URL:
+    name = os.fspath(where)
+    if "://" not in name:
+        if not name or name == ":memory:":
+            raise StoreError(f"database '{name}' would be lost at the end; name a file, such as ponderosa.db")
+        return URL.create("sqlite", database=name)
+    try:
+        url = make_url(name)
+    except (ArgumentError, ValueError) as error:
+        raise StoreError("the database URL cannot be read; write it as postgresql://USER@HOST/NAME") from error
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(f"database kind '{url.drivername}' is not supported (sqlite, postgresql)")
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise StoreError(f"database '{name}' would be lost at the end; name a file, such as sqlite:///ponderosa.db")
+    return url
+
+
+def _check_file(path: Path, create: bool) -> bool:
+    """Refuses what is not ours to open, before SQLite touches it; makes a new file for its owner only. Whether it is
+    empty."""
+    try:
+        if path.is_dir():
+            raise StoreError(f"the database '{path}' is a directory; name a file in it: {path / 'ponderosa.db'}")
+        if not path.parent.is_dir():
+            raise StoreError(f"the database's directory '{path.parent}' does not exist; create it first")
+        if not path.exists():
+            if not create:
+                raise StoreError(f"there is no database at '{path}'; check the name, or start a run to create it")
+            _create(path)
+        with path.open("rb") as file:
+            head = file.read(len(_HEADER))
+    except OSError as error:
+        raise StoreError(f"cannot open the database '{path}': {error.strerror}; check its rights") from error
+    if head != _HEADER and (head or not create):
+        raise StoreError(f"'{path}' is not a SQLite database; name another file")
+    return not head
+
+
+def _create(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:  # another process was faster, and is building it
+        return
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "connect", _on_connect)
+        event.listen(engine, "begin", _on_begin)
+        return engine
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except (ImportError, NoSuchModuleError) as error:
+        raise StoreError(f"the driver of '{url.drivername}' is not installed; pip install psycopg") from error
+
+
+def _on_connect(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # the driver begins no transaction by itself: _on_begin does
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    reading = connection.get_execution_options().get(_READING, False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+# ------------------------------------------------------------------------------------------------------------- versions
+
+
+def _is_current(engine: Engine) -> bool:
+    """Whether the version table says HEAD. A missing table is found out later, under the write lock."""
+    try:
+        with engine.execution_options(**{_READING: True}).connect() as connection:
+            found = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    except DatabaseError as error:
+        if isinstance(error.orig, sqlite3.DatabaseError) and "no such table" not in str(error.orig):
+            raise
+        return False
+    return bool(found == HEAD)
+
+
+def _bring_up_to_date(engine: Engine, shown: str) -> None:
+    """Builds or migrates under the write lock; whoever waited for it finds the work done."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(5786712)"))
+        if _version(connection, shown) == HEAD:
+            return
+        _upgrade(connection)
+
+
+def _version(connection: Connection, shown: str) -> str | None:
+    """The version of our tables, None where there are none yet. Refuses what is not ours."""
+    tables = set(inspect(connection).get_table_names())
+    if VERSION_TABLE in tables:
+        found = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+        if found is not None and found not in VERSIONS:
+            raise StoreError(
+                f"the database '{shown}' has schema version '{found}', this program knows up to '{HEAD}'; "
+                "update Ponderosa, or name another database"
+            )
+        return None if found is None else str(found)
+    strangers = tables if connection.dialect.name == "sqlite" else tables & set(metadata.tables)
+    if strangers:
+        raise StoreError(
+            f"the database '{shown}' is of another application (it has a table '{min(strangers)}'); name another one"
+        )
+    return None
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _use_wal(engine: Engine) -> None:
+    """Write-ahead log: readers and the writer do not wait for each other. It is a property of the file, set once.
+
+    SQLite does not wait for others here, whatever the timeout, so we do.
+    """
+    until = time.monotonic() + BUSY_SECONDS
+    raw = engine.raw_connection()
+    try:
+        while True:
+            try:
+                raw.cursor().execute("PRAGMA journal_mode = WAL").close()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise OperationalError("PRAGMA journal_mode = WAL", None, error) from error
+                time.sleep(0.02)
+    finally:
+        raw.close()
+
+
+__all__ = ["Database", "StoreError", "insert_new", "open_database"]

@@ -1,0 +1,203 @@
+"""Questions to a database, answered as plain rows. Nothing here writes, and nothing generates."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+
+from search.select import Entry
+from search.types import Finish, Path, Score, State, lineage, order
+
+from . import schema
+from .database import Database
+from .errors import StoreError, one_of
+from .rows import AttemptRow, CandidateRow, Mismatch, Summary
+from .stats import wilson
+
+_A, _C, _S, _P = schema.attempt.c, schema.candidate.c, schema.score.c, schema.problem.c
+
+
+_MEANS = (
+    "generated_tokens",
+    "sequential_tokens",
+    "verifier_passes",
+    "prompt_tokens",
+    "cached_tokens",
+    "candidates",
+)
+_SUMS = ("queue_seconds", "generate_seconds", "verify_seconds", "store_seconds")
+
+
+def summary(db: Database, run_id: str) -> Summary:
+    """One run in numbers. Raises StoreError for a run that is not there."""
+    asked = select(
+        func.count().label("problems"),
+        *(_count(_A.status == status).label(status) for status in schema.CLOSED),
+        _count(_A.verdict.is_not(None)).label("graded"),
+        _count(_A.correct.is_(True)).label("correct"),
+        *(func.avg(case((_A.status.in_(schema.CLOSED), _A[name]))).label(name) for name in _MEANS),
+        *(func.coalesce(func.sum(_A[name]), 0.0).label(name) for name in _SUMS),
+        func.coalesce(func.sum(_A.seconds), 0.0).label("search_seconds"),
+    ).where(_A.run_id == run_id)
+    with db.read() as connection:
+        found = dict(connection.execute(asked).mappings().one())
+    n, correct = found["problems"], found["correct"]
+    if not n:
+        raise StoreError(f"there is no run '{run_id}'; find_run gives the nearest ids")
+    low, high = wilson(correct, n)
+    # PostgreSQL's avg of whole numbers is a Decimal
+    means = {name: None if found[name] is None else float(found[name]) for name in _MEANS}
+    pending = n - found["done"] - found["failed"]
+    return Summary(**{**found, **means}, run_id=run_id, pending=pending, accuracy=correct / n, low=low, high=high)
+
+
+def _count(condition: Any) -> Any:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def attempts(db: Database, run_id: str) -> list[AttemptRow]:
+    """The run's attempts in the order of its problems."""
+    names = [name for name in AttemptRow.__dataclass_fields__ if name != "problem"]
+    asked = (
+        select(_P.id.label("problem"), *(_A[name] for name in names))
+        .join_from(schema.attempt, schema.problem)
+        .where(_A.run_id == run_id)
+        .order_by(_A.position, _A.id)
+    )
+    with db.read() as connection:
+        return [AttemptRow(**row) for row in connection.execute(asked).mappings()]
+
+
+def candidates(
+    db: Database, run_id: str, problem: str | None = None, limit: int | None = 100, state: str | None = None
+) -> list[CandidateRow]:
+    """The run's candidates in the order of its problems and of their making; by problem id and state where given.
+
+    `limit=None` gives all of them.
+    """
+    if limit is not None and limit < 1:
+        raise StoreError(f"limit must be at least 1, not {limit}")
+    asked = _candidates().where(_A.run_id == run_id).order_by(_A.position, _A.id, _C.number, _C.path).limit(limit)
+    if problem is not None:
+        asked = asked.where(_P.id == problem)
+    if state is not None:
+        one_of("state", state, [s.value for s in State])
+        asked = asked.where(_C.state == state)
+    with db.read() as connection:
+        return _with_scores(connection, asked)
+
+
+def tree(db: Database, attempt_id: int) -> list[CandidateRow]:
+    """All candidates of one attempt with their scores, parents before children, 2 before 10."""
+    with db.read() as connection:
+        rows = _with_scores(connection, _candidates().where(_C.attempt_id == attempt_id))
+    return sorted(rows, key=lambda row: order(row.path))
+
+
+def entries(db: Database, run_id: str, verifier: str | None = None) -> dict[int, list[Entry]]:
+    """Every closed attempt's pool of whole solutions (ended or cut, in order of path), as a live selector saw them.
+
+    Any Selector can be replayed over a pool. The arithmetic is that of search.select.entries, in its order, so the
+    numbers are equal to the last bit. A statistic that was not finite becomes the lowest there is. `verifier` is only
+    needed where several have scored the run.
+    """
+    steps: dict[int, dict[Path, Any]] = {}
+    with db.read() as connection:
+        closed = select(_A.id).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED)).order_by(_A.position, _A.id)
+        pools: dict[int, list[Entry]] = {attempt_id: [] for attempt_id in connection.scalars(closed)}
+        columns = (_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.answer, _C.certainty, _C.logprob)
+        for row in connection.execute(select(*columns).where(_C.attempt_id.in_(closed.order_by(None)))):
+            steps.setdefault(row.attempt_id, {})[row.path] = row
+        scores = _scores_of(connection, closed.order_by(None), verifier)
+    for attempt_id, found in steps.items():
+        whole = sorted((p for p, row in found.items() if row.finish != Finish.STEP.value), key=order)
+        pools[attempt_id] = [_entry(found, path, scores.get((attempt_id, path))) for path in whole]
+    return pools
+
+
+def tokens_match(db: Database, run_id: str) -> list[Mismatch]:
+    """The closed attempts whose ledger is not the sum over their candidates; none, if nothing was lost."""
+    rows = func.coalesce(func.sum(_C.tokens), 0)
+    asked = (
+        select(_A.id, _A.generated_tokens, rows)
+        .outerjoin_from(schema.attempt, schema.candidate)
+        .where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
+        .group_by(_A.id, _A.generated_tokens)
+        .having(rows != _A.generated_tokens)
+        .order_by(_A.id)
+    )
+    with db.read() as connection:
+        return [Mismatch(attempt_id, ledger, int(total)) for attempt_id, ledger, total in connection.execute(asked)]
+
+
+# ------------------------------------------------------------------------------------------------------------ internals
+
+_OWN = [name for name in CandidateRow.__dataclass_fields__ if name not in ("problem", "scores")]
+
+
+def _candidates() -> Select[Any]:
+    return (
+        select(*(_C[name] for name in _OWN), _P.id.label("problem"))
+        .join_from(schema.candidate, schema.attempt)
+        .join(schema.problem)
+    )
+
+
+def _with_scores(connection: Connection, asked: Select[Any]) -> list[CandidateRow]:
+    found = connection.execute(asked).mappings().all()
+    chosen = asked.with_only_columns(_C.attempt_id, _C.path).subquery()
+    scored = select(schema.score).join(chosen, (_S.attempt_id == chosen.c.attempt_id) & (_S.path == chosen.c.path))
+    scores: defaultdict[tuple[int, Path], list[Score]] = defaultdict(list)
+    for row in connection.execute(scored.order_by(_S.verifier)):
+        scores[row.attempt_id, row.path].append(_score(row))
+    return [CandidateRow(**row, scores=tuple(scores[row["attempt_id"], row["path"]])) for row in found]
+
+
+def _score(row: Any) -> Score:
+    return Score(row.path, row.verifier, row.value, tuple(json.loads(row.parts)), row.reason)
+
+
+def _scores_of(connection: Connection, of: Select[Any], verifier: str | None) -> dict[tuple[int, Path], Score]:
+    """Attempt and path -> the score of the one verifier."""
+    mine: ColumnElement[bool] = _S.attempt_id.in_(of)
+    known: Sequence[str] = connection.scalars(select(_S.verifier).where(mine).distinct().order_by(_S.verifier)).all()
+    if verifier is None and len(known) > 1:
+        raise StoreError(f"the run was scored by {len(known)} verifiers; name one ({', '.join(known)})")
+    if verifier is not None:
+        one_of("verifier", verifier, known)
+        mine = mine & (_S.verifier == verifier)
+    return {(row.attempt_id, row.path): _score(row) for row in connection.execute(select(schema.score).where(mine))}
+
+
+def _entry(found: dict[Path, Any], path: Path, score: Score | None) -> Entry:
+    steps = [found[p] for p in lineage(path)]
+    tokens = sum(step.tokens for step in steps)
+    certainties = [0.0 if step.certainty is None else step.certainty for step in steps]
+    logprobs = [float("-inf") if step.logprob is None else step.logprob for step in steps]
+    return Entry(
+        path=path,
+        answer=found[path].answer,
+        tokens=tokens,
+        certainty=sum(c * step.tokens for c, step in zip(certainties, steps, strict=True)) / max(tokens, 1),
+        logprob=sum(logprobs),
+        parts=score.parts if score and score.value is not None else (),
+        value=score.value if score else None,
+    )
+
+
+__all__ = [
+    "AttemptRow",
+    "CandidateRow",
+    "Mismatch",
+    "Summary",
+    "attempts",
+    "candidates",
+    "entries",
+    "summary",
+    "tokens_match",
+    "tree",
+]

@@ -1,0 +1,87 @@
+"""What the queries answer with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.types import Path, Score
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One run in numbers. Tokens and passes are means per finished problem (done or failed), None where there is none;
+    seconds are sums over them."""
+
+    run_id: str
+    problems: int
+    done: int
+    failed: int
+    pending: int  # planned or still running
+    graded: int
+    correct: int
+    accuracy: float | None  # correct / problems: failed, pending and ungraded ones count as wrong
+    low: float  # 95% Wilson interval of the accuracy
+    high: float
+    generated_tokens: float | None
+    sequential_tokens: float | None
+    verifier_passes: float | None
+    prompt_tokens: float | None
+    cached_tokens: float | None
+    candidates: float | None
+    queue_seconds: float
+    generate_seconds: float
+    verify_seconds: float
+    store_seconds: float
+    search_seconds: float  # from each search's start to its end; searches run side by side, so this is not wall time
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One attempt with its problem's id and its result."""
+
+    id: int
+    problem: str
+    position: int
+    seed: int
+    status: str
+    error: str | None
+    path: Path | None
+    answer: str | None
+    reason: str | None
+    verdict: str | None
+    correct: bool | None
+    grader: str | None
+    generated_tokens: int | None
+    candidates: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """One candidate, its own step only, with all its scores."""
+
+    attempt_id: int
+    problem: str
+    path: Path
+    parent: Path
+    depth: int
+    number: int  # order of minting in the attempt
+    tokens: int
+    text: str
+    finish: str
+    state: str
+    cause: str
+    answer: str | None
+    answer_reason: str
+    logprob: float | None  # sum over the step, nats
+    certainty: float | None  # mean over the step's tokens, nats; higher = surer
+    scores: tuple[Score, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """An attempt whose ledger and candidates disagree about the generated tokens."""
+
+    attempt_id: int
+    ledger: int
+    rows: int

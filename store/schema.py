@@ -1,0 +1,156 @@
+"""The tables. One definition for SQLite and PostgreSQL; the migrations build the same, and a test compares the two.
+
+Times are UTC, ISO 8601 text. JSON is text (canonical, ASCII, no NaN). NULL means "not known (yet)", never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from search.ledger import Usage
+
+VERSIONS = ("0001",)  # oldest first; the last is what this code reads and writes
+HEAD = VERSIONS[-1]
+VERSION_TABLE = "ponderosa_version"
+
+RUN_STATUSES = ("running", "done", "failed", "interrupted")
+ATTEMPT_STATUSES = ("pending", "running", "done", "failed")
+CLOSED = ("done", "failed")  # attempts that are not run again
+VERDICTS = ("correct", "wrong", "unparsed", "timeout", "error", "none")
+LEDGER = tuple(f.name for f in fields(Usage))
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+
+def _ledger() -> list[Column[Any]]:
+    """A column for each entry of the cost ledger; NULL until the attempt is closed."""
+    kinds = {"int": BigInteger, "float": Double}
+    return [Column(f.name, kinds[str(f.type)](), nullable=True) for f in fields(Usage)]
+
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", Text, primary_key=True),  # RunSpec.id
+    Column("name", Text, nullable=False),
+    Column("spec", Text, nullable=False),  # RunSpec.json()
+    Column("status", Text, nullable=False),  # RUN_STATUSES
+    Column("created", Text, nullable=False),
+    Column("ended", Text),
+    Column("environment", Text, nullable=False),  # JSON: versions, commit, device
+)
+
+problem = Table(
+    "problem",
+    metadata,
+    Column("key", Text, primary_key=True),  # hash of source, id, prompt and answer: the same in every run
+    Column("id", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("meta", Text, nullable=False),  # JSON
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Text, ForeignKey("run.id"), nullable=False),
+    Column("problem_key", Text, ForeignKey("problem.key"), nullable=False),
+    Column("position", Integer, nullable=False),  # of the problem in the run, from 0
+    Column("seed", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),  # ATTEMPT_STATUSES
+    Column("error", Text),
+    Column("path", Text),  # of the chosen candidate
+    Column("answer", Text),  # chosen
+    Column("reason", Text),  # of the choice
+    Column("votes", Text),  # JSON: [[answer, count, weight], ...], heaviest first
+    Column("verdict", Text),  # VERDICTS; NULL = not graded yet, 'none' = there was no answer to grade
+    Column("correct", Boolean),
+    Column("grader", Text),
+    Column("seconds", Double),  # from the search's start to its end
+    *_ledger(),
+    UniqueConstraint("run_id", "problem_key", "seed"),
+    Index(None, "problem_key"),
+)
+
+candidate = Table(
+    "candidate",
+    metadata,
+    Column("attempt_id", Integer, ForeignKey("attempt.id"), primary_key=True, autoincrement=False),
+    Column("path", Text, primary_key=True),
+    Column("parent", Text, nullable=False),  # '' = the root, which has no row
+    Column("depth", Integer, nullable=False),  # 1 = a first step
+    Column("number", Integer, nullable=False),  # order of minting in the attempt, from 0
+    Column("tokens", Integer, nullable=False),  # of this step
+    Column("token_ids", LargeBinary, nullable=False),  # values.pack: int32
+    Column("stats", LargeBinary, nullable=False),  # values.pack: float32 log-probabilities, certainties, entropies
+    Column("text", Text, nullable=False),  # of this step: a view of token_ids
+    Column("text_lossy", Boolean, nullable=False),
+    Column("text_truncated", Boolean, nullable=False),
+    Column("finish", Text, nullable=False),  # search.types.Finish
+    Column("state", Text, nullable=False),  # search.types.State; final once the attempt is closed
+    Column("cause", Text, nullable=False),
+    Column("answer", Text),  # canonical key of a finished candidate
+    Column("answer_reason", Text, nullable=False),  # why there is no answer; '' where there is one
+    Column("logprob", Double),  # sum of ln p over the step, nats, <= 0; NULL = not finite
+    Column("certainty", Double),  # mean over the step's tokens, nats, >= 0, higher = surer; NULL = not finite
+)
+
+score = Table(
+    "score",
+    metadata,
+    Column("attempt_id", Integer, primary_key=True, autoincrement=False),
+    Column("path", Text, primary_key=True),
+    Column("verifier", Text, primary_key=True),
+    Column("value", Double),  # in [0, 1], higher = better; NULL = none, see reason
+    Column("parts", Text, nullable=False),  # JSON: a value for each step of the path
+    Column("reason", Text, nullable=False),
+    Column("join_rule", Text, nullable=False),  # how parts became value: search.types.Join
+    ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"]),
+)
+
+reply = Table(
+    "reply",
+    metadata,
+    Column("attempt_id", Integer, ForeignKey("attempt.id"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # order in the attempt, from 0
+    Column("kind", Text, nullable=False),  # extend, verify
+    Column("path", Text, nullable=False),  # the first one asked for: with the kind, the reply's natural key
+    Column("paths", Text, nullable=False),  # JSON: all that were asked for, in order
+    Column("cost", Text, nullable=False),  # JSON: the reply's cost fields
+    UniqueConstraint("attempt_id", "kind", "path"),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("shard", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),  # rises with each owner; a write of an old epoch is refused
+    Column("heartbeat", Text, nullable=False),
+)

@@ -1,0 +1,215 @@
+"""Queries: the same numbers from the stored rows as from the live search."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text, update
+from test_store_fakes import FakeVerifier, drive_all, make_problems, make_spec, stored_run
+
+from search import select
+from search.select import SELECTORS, Entry, Selector
+from search.types import Budget, Finish, Join, State, order
+from store import queries, schema
+from store.database import StoreError
+from store.runs import begin_run, grade
+from store.stats import wilson
+
+STRATEGIES = ["best-of-n", "beam", "astar", "first-finish", "greedy"]
+README = (Path(__file__).parent.parent / "store" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_ledger_equals_the_rows(tmp_path: Path, strategy: str) -> None:
+    spec = make_spec(strategy)
+    db, outcomes = stored_run(tmp_path / "a.db", spec, n=4, budget=Budget(tokens=60))
+    assert queries.tokens_match(db, spec.id) == []
+    assert sum(row.tokens for row in queries.candidates(db, spec.id, limit=None)) == sum(
+        outcome.search.tree.usage.generated_tokens for outcome in outcomes
+    )
+    db.close()
+
+
+def test_a_lost_candidate_is_found_by_the_ledger(tmp_path: Path) -> None:
+    spec = make_spec("greedy")
+    db, _ = stored_run(tmp_path / "a.db", spec)
+    with db.write() as connection:
+        lost = connection.scalar(text("SELECT tokens FROM candidate WHERE attempt_id = 2"))
+        connection.execute(text("DELETE FROM candidate WHERE attempt_id = 2"))
+    assert queries.tokens_match(db, spec.id) == [queries.Mismatch(2, lost, 0)]
+    db.close()
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("strategy", ["best-of-n", "first-finish"])
+def test_any_selector_replayed_over_stored_rows_chooses_as_the_live_one(
+    tmp_path: Path, strategy: str, selector: str
+) -> None:
+    """To the last bit: paths, answers, votes, weights and words."""
+    spec = make_spec(strategy, n=6, **({"select": selector} if strategy == "best-of-n" else {}))
+    db, outcomes = stored_run(tmp_path / "a.db", spec, n=5, verifier=FakeVerifier(float("nan")))
+    pools = queries.entries(db, spec.id)
+    assert len(pools) == 5
+    for outcome in outcomes:
+        tree = outcome.search.tree
+        live = select.entries(tree, list(tree.candidates.values()))
+        assert pools[outcome.search.key] == live
+        rule = Selector(selector, join=Join.MEAN)
+        assert rule(pools[outcome.search.key]) == rule(live)
+        if strategy == "best-of-n":
+            assert Selector(selector)(pools[outcome.search.key]) == outcome.choice
+    db.close()
+
+
+@pytest.mark.parametrize("strategy", ["beam", "astar"])
+def test_the_pool_of_a_tree_has_its_whole_solutions_with_the_numbers_of_the_live_tree(
+    tmp_path: Path, strategy: str
+) -> None:
+    spec = make_spec(strategy)
+    db, outcomes = stored_run(tmp_path / "a.db", spec, budget=Budget(tokens=120))
+    pools = queries.entries(db, spec.id)
+    for outcome in outcomes:
+        tree = outcome.search.tree
+        whole = [c for c in tree.candidates.values() if c.step.finish is not Finish.STEP]
+        live = sorted(select.entries(tree, whole), key=lambda entry: order(entry.path))
+        assert pools[outcome.search.key] == live
+    assert any(len(entry.parts) > 1 for pool in pools.values() for entry in pool)
+    db.close()
+
+
+def test_a_pool_is_of_closed_attempts_only(tmp_path: Path) -> None:
+    spec = make_spec("greedy")
+    db, _ = stored_run(tmp_path / "a.db", spec)
+    with db.write() as connection:
+        connection.execute(update(schema.attempt).where(schema.attempt.c.id == 2).values(status="running"))
+    assert list(queries.entries(db, spec.id)) == [1, 3]
+    db.close()
+
+
+def test_a_pool_needs_the_verifier_named_where_there_are_several(tmp_path: Path) -> None:
+    spec = make_spec(n=4, select="best")
+    db, _ = stored_run(tmp_path / "a.db", spec, n=1)
+    alone = queries.entries(db, spec.id)
+    with db.write() as connection:
+        copy = "INSERT INTO score SELECT attempt_id, path, 'second', 0.125, '[0.125]', '', 'min' FROM score"
+        connection.execute(text(copy))
+    with pytest.raises(StoreError, match=r"scored by 2 verifiers; name one \(fake, second\)"):
+        queries.entries(db, spec.id)
+    with pytest.raises(StoreError, match=r"unknown verifier 'third' \(fake, second\)"):
+        queries.entries(db, spec.id, "third")
+    assert queries.entries(db, spec.id, "fake") == alone
+    assert {entry.value for entry in queries.entries(db, spec.id, "second")[1]} == {0.125}
+    assert [len(row.scores) for row in queries.tree(db, 1)] == [2] * 4
+    db.close()
+
+
+def test_a_statistic_that_was_not_finite_never_makes_an_entry_win(tmp_path: Path) -> None:
+    spec = make_spec(n=4)
+    db, _ = stored_run(tmp_path / "a.db", spec, n=1)
+    with db.write() as connection:
+        connection.execute(text("UPDATE candidate SET logprob = NULL, certainty = NULL WHERE path = '2'"))
+    entry: Entry = queries.entries(db, spec.id)[1][2]
+    assert (entry.logprob, entry.certainty) == (float("-inf"), 0.0)
+    for name in ("logprob", "self-certainty"):
+        assert Selector(name)(queries.entries(db, spec.id)[1]).path != "2"
+    db.close()
+
+
+def test_a_tree_is_in_numeric_order_with_its_scores(tmp_path: Path) -> None:
+    spec = make_spec(n=12, select="best")
+    db, [outcome] = stored_run(tmp_path / "a.db", spec, n=1, verifier=FakeVerifier(2.0))
+    found = queries.tree(db, 1)
+    assert [row.path for row in found] == [str(i) for i in range(12)]
+    assert {row.path: row.scores for row in found} == {p: (s,) for p, s in outcome.search.tree.scores.items()}
+    assert queries.tree(db, 999) == []
+    db.close()
+
+
+def test_candidates_can_be_asked_by_problem_state_and_number(tmp_path: Path) -> None:
+    spec = make_spec("beam")
+    db, outcomes = stored_run(tmp_path / "a.db", spec)
+    every = queries.candidates(db, spec.id, limit=None)
+    assert [(row.attempt_id, row.number) for row in every] == sorted((r.attempt_id, r.number) for r in every)
+    assert queries.candidates(db, spec.id, limit=5) == every[:5]
+    assert queries.candidates(db, spec.id, problem="p1") == [row for row in every if row.problem == "p1"][:100]
+    pruned = queries.candidates(db, spec.id, state=State.PRUNED, limit=None)
+    assert pruned == [row for row in every if row.state == "pruned"]
+    assert {row.cause for row in pruned} == {"below the beam"}
+    assert sum(len(row.scores) for row in every) == sum(len(o.search.tree.scores) for o in outcomes)
+    assert queries.candidates(db, spec.id, problem="nothing") == []
+    with pytest.raises(StoreError, match="limit must be at least 1, not -1"):
+        queries.candidates(db, spec.id, limit=-1)
+    with pytest.raises(StoreError, match="unknown state 'dead'"):
+        queries.candidates(db, spec.id, state="dead")
+    db.close()
+
+
+def test_a_summary_counts_failed_and_pending_problems_as_wrong(tmp_path: Path) -> None:
+    spec = make_spec("greedy")
+    db, outcomes = stored_run(tmp_path / "a.db", spec, n=8)
+    with db.write() as connection:
+        connection.execute(text("UPDATE attempt SET status = 'failed' WHERE id = 7"))
+        connection.execute(text("UPDATE attempt SET status = 'pending', generated_tokens = NULL WHERE id = 8"))
+    grade(db, [(i, "correct", True, "g") for i in (1, 2, 3)] + [(4, "none", False, "g"), (5, "wrong", False, "g")])
+    found = queries.summary(db, spec.id)
+    assert (found.problems, found.done, found.failed, found.pending) == (8, 6, 1, 1)
+    assert (found.graded, found.correct, found.accuracy) == (5, 3, 3 / 8)
+    assert (found.low, found.high) == wilson(3, 8)
+    usages = [o.search.tree.usage for o in outcomes if o.search.key != 8]
+    assert found.generated_tokens == pytest.approx(sum(u.generated_tokens for u in usages) / 7)
+    assert (found.prompt_tokens, found.cached_tokens, found.candidates) == (7, 2, 1)
+    assert found.generate_seconds == 8 * 0.5
+    assert found.search_seconds == pytest.approx(sum(o.seconds for o in outcomes))
+    db.close()
+
+
+def test_a_summary_of_a_run_that_has_not_begun_to_work_has_no_means(tmp_path: Path) -> None:
+    db, _ = stored_run(tmp_path / "a.db", make_spec(), n=1)
+    later = make_spec(seed=9)
+    begin_run(db, later, make_problems(2), {})
+    found = queries.summary(db, later.id)
+    assert (found.pending, found.accuracy, found.generated_tokens, found.generate_seconds) == (2, 0.0, None, 0.0)
+    assert queries.entries(db, later.id) == {}
+    with pytest.raises(StoreError, match="there is no run 'nothing'"):
+        queries.summary(db, "nothing")
+    db.close()
+
+
+def test_attempts_come_in_the_problems_order_with_their_results(tmp_path: Path) -> None:
+    spec = make_spec()
+    db, outcomes = stored_run(tmp_path / "a.db", spec)
+    drive_all(db, make_spec(seed=4), begin_run(db, make_spec(seed=4), make_problems(), {}))
+    found = queries.attempts(db, spec.id)
+    assert [(row.problem, row.position, row.seed, row.status) for row in found] == [
+        (f"p{i}", i, 0, "done") for i in range(3)
+    ]
+    answers = {o.search.key: o.choice.answer for o in outcomes if o.choice}
+    assert {row.id: row.answer for row in found} == answers
+    assert [row.generated_tokens for row in found] == [
+        o.search.tree.usage.generated_tokens for o in sorted(outcomes, key=lambda o: o.search.key)
+    ]
+    db.close()
+
+
+@pytest.mark.parametrize("table", schema.metadata.tables)
+def test_the_readme_has_every_column_of_every_table(table: str) -> None:
+    section = README.split(f"### `{table}`\n")[1].split("\n### ")[0].split("\n## ")[0]
+    rows = [
+        name
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    ]
+    assert rows == [column.name for column in schema.metadata.tables[table].columns]
+
+
+@pytest.mark.parametrize("statement", re.findall(r"```sql\n(.*?)```", README, re.DOTALL))
+def test_the_readmes_queries_run_and_find_rows(tmp_path: Path, statement: str) -> None:
+    spec = make_spec("beam")
+    db, _ = stored_run(tmp_path / "a.db", spec)
+    grade(db, [(i, "wrong", False, "g") for i in (1, 2, 3)])
+    with db.read() as connection:
+        assert connection.exec_driver_sql(statement).all()
+    db.close()

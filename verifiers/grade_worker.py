@@ -1,0 +1,94 @@
+"""The grading child: reads pairs as JSON lines, answers verdicts as JSON lines, computes with math-verify.
+
+Started by `verifiers.child` as a script of its own, so that it imports nothing of ours and no torch. It is a process of
+its own because math-verify's time limits need a main thread, and because algebra on a model's text can take all memory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import resource
+import sys
+from typing import IO, Any
+
+MEMORY = 1 << 30  # bytes of address space
+CPU_SECONDS = 12  # for one request: ends a computation that no signal handler can interrupt, if the parent is gone
+MATHS = re.compile(r"\$|\\\(|\\\[|\\boxed")
+
+
+def answer(request: dict[str, Any]) -> tuple[str, str]:
+    """(verdict, detail) of one pair; the gold comes first, since math-verify is not symmetric."""
+    from math_verify.errors import TimeoutException
+
+    seconds = int(request["seconds"])
+    try:
+        target = parsed(request["answer"], seconds, bool(request["prose"]), request["letters"])
+        if not target:
+            return "unparsed", "no mathematics in the answer"
+        gold = parsed(request["gold"], seconds, False, request["letters"])
+        if not gold:
+            return "error", "no mathematics in the reference"
+        return compared(gold, target, seconds)
+    except TimeoutException as problem:
+        return "timeout", str(problem)[:80]
+    except MemoryError:
+        return "error", "out of memory"
+    except Exception as problem:
+        return "error", f"{type(problem).__name__}: {problem}"[:200]
+
+
+def parsed(text: str, seconds: int, prose: bool, letters: bool) -> list[Any]:
+    """What math-verify reads in a text. An answer that has no dollar signs of its own is put between two."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, parse
+
+    latex, plain = LatexExtractionConfig(), ExprExtractionConfig()
+    options: dict[str, Any] = {"fallback_mode": "no_fallback", "parsing_timeout": seconds, "raise_on_error": True}
+    found: list[Any] = []
+    if letters:
+        return list(parse(text, [StringExtractionConfig(tuple("ABCDEFGHIJ"))], **options))
+    if not prose and not MATHS.search(text):
+        found = list(parse(f"${text}$", [latex], **options))
+    return found or list(parse(text, [latex, plain], **options))
+
+
+def compared(gold: list[Any], target: list[Any], seconds: int) -> tuple[str, str]:
+    from math_verify import verify
+
+    same = verify(gold, target, timeout_seconds=seconds, raise_on_error=True)
+    return ("correct", "") if same else ("wrong", "")
+
+
+def more_cpu() -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime) + CPU_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def serve(requests: IO[str], replies: IO[str]) -> None:
+    """Answers until the parent closes the pipe."""
+    for line in requests:
+        more_cpu()
+        verdict, detail = answer(json.loads(line))
+        replies.write(json.dumps({"verdict": verdict, "detail": detail}) + "\n")
+        replies.flush()
+
+
+def main() -> None:
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # a library that prints must not write into the replies
+    import math_verify
+
+    logging.disable(logging.CRITICAL)
+    sys.set_int_max_str_digits(5000)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    replies.write(json.dumps({"ready": math_verify.__name__}) + "\n")
+    replies.flush()
+    serve(os.fdopen(os.dup(0), encoding="utf-8"), replies)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The verifiers by name, and how one is loaded from a run's words.
+
+A verifier is named by a Part: NAME:KEY=VALUE,... with `join` saying how the values of a solution's steps become one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from search.checks import one_of
+from search.types import Join, Part, Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A verifier that can be named: how it is loaded, its parameters, how its steps are joined by default, and one line."""
+
+    load: Callable[[dict[str, Any]], Verifier]
+    join: Join
+    about: str
+    takes: tuple[str, ...] = ()
+
+
+def _prm(params: dict[str, Any]) -> Verifier:
+    from verifiers.prm import load_prm
+
+    return load_prm(str(params.pop("model", "bundled")), params)
+
+
+def _logprob(params: dict[str, Any]) -> Verifier:
+    from verifiers.confidence import LogProb
+
+    return LogProb()
+
+
+def _self_certainty(params: dict[str, Any]) -> Verifier:
+    from verifiers.confidence import SelfCertainty
+
+    return SelfCertainty()
+
+
+def _equation(params: dict[str, Any]) -> Verifier:
+    from verifiers.equation import EquationVerifier
+
+    return EquationVerifier()
+
+
+VERIFIERS: dict[str, Known] = {
+    "prm": Known(_prm, Join.MIN, "process reward model: a two-label token classifier", ("model", "device", "dtype")),
+    "logprob": Known(_logprob, Join.PROD, "the generator's own probability of each step; no second model"),
+    "self-certainty": Known(_self_certainty, Join.MEAN, "the generator's self-certainty over each step"),
+    "equation": Known(_equation, Join.MIN, "recomputes every equation a step states; no model, no reference"),
+}
+
+
+def check_verifier(part: Part) -> tuple[Known, Join]:
+    """What a Part names and its join, without loading it. Raises ValueError in one line for what is not known."""
+    one_of("verifier", part.name, VERIFIERS)
+    known = VERIFIERS[part.name]
+    unknown = set(part.params) - {"join", *known.takes}
+    if unknown:
+        takes = ", ".join(("join", *known.takes))
+        raise ValueError(f"verifier '{part.name}' has no parameter '{min(unknown)}' (it takes {takes})")
+    join = str(part.params.get("join", known.join))
+    one_of("join", join, list(Join))
+    return known, Join(join)
+
+
+def load_verifier(part: Part) -> tuple[Verifier, Join]:
+    """The verifier a Part names, loaded, and its join."""
+    known, join = check_verifier(part)
+    return known.load({key: value for key, value in part.params.items() if key != "join"}), join
