@@ -73,7 +73,18 @@ def solve(
     from flows.parts import spec
 
     asked = spec(
-        "question", strategy, verifier, generator, settings, budget, passes, temperature, top_p, seed, tokens, step_tokens
+        "question",
+        strategy,
+        verifier,
+        generator,
+        settings,
+        budget,
+        passes,
+        temperature,
+        top_p,
+        seed,
+        tokens,
+        step_tokens,
     )
     solving.run(question, asked, tree=tree, json=json)
 

@@ -71,6 +71,4 @@ def evaluate(spec_json: str, database: str, name: str = "", shard: int = SHARD, 
 @flow(name="sweep")
 def sweep(spec_jsons: Sequence[str], database: str, names: Sequence[str], show: bool = False) -> list[str]:
     """Several runs over the same models, one after another, each a flow run of its own."""
-    return [
-        evaluate(spec_json, database, name, show=show) for spec_json, name in zip(spec_jsons, names, strict=True)
-    ]
+    return [evaluate(spec_json, database, name, show=show) for spec_json, name in zip(spec_jsons, names, strict=True)]

@@ -46,9 +46,7 @@ def number(value: float | None, digits: int = 0) -> str:
 
 def comparison(opened: Database, ids: Sequence[str], title: str = "") -> Table:
     """One line a run: accuracy with its 95% interval (Wilson), and costs a problem."""
-    made = table(
-        "strategy", ">accuracy", ">95% interval", ">tokens", ">sequential", ">passes", ">seconds", title=title
-    )
+    made = table("strategy", ">accuracy", ">95% interval", ">tokens", ">sequential", ">passes", ">seconds", title=title)
     for run_id in ids:
         run, found = find_run(opened, run_id), queries.summary(opened, run_id)
         made.add_row(
@@ -165,13 +163,13 @@ def _show_problem(opened: Database, run: Run, problem: str) -> None:
 def list_all(opened: Database) -> None:
     made = table("run", "name", "status", "problems", "verifier", "created")
     for run in list_runs(opened):
-        made.add_row(run.id, oneline(run.name, 40), run.status, str(run.spec.problems), str(run.spec.verifier), run.created[:19])
+        made.add_row(
+            run.id, oneline(run.name, 40), run.status, str(run.spec.problems), str(run.spec.verifier), run.created[:19]
+        )
     console().print(made)
 
 
-def list_candidates(
-    opened: Database, wanted: str, problem: str | None, state: str | None, limit: int, json: bool
-) -> None:
+def list_candidates(opened: Database, wanted: str, problem: str | None, state: str | None, limit: int, json: bool) -> None:
     run = find_run(opened, wanted)
     rows = queries.candidates(opened, run.id, problem=problem, limit=limit, state=state)
     out = console()

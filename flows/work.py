@@ -121,7 +121,10 @@ def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verif
 
 
 def solve(
-    problems: Sequence[tuple[int, Problem]], spec: RunSpec, journal: Journal | None = None, concurrency: int = CONCURRENCY
+    problems: Sequence[tuple[int, Problem]],
+    spec: RunSpec,
+    journal: Journal | None = None,
+    concurrency: int = CONCURRENCY,
 ) -> Iterator[Outcome]:
     """Searches for keyed problems, all batched together; outcomes as they end."""
     model, verifier = generator_of(spec.generator), verifier_of(spec.verifier)
@@ -130,7 +133,11 @@ def solve(
 
 
 def work_shard(
-    database: Database, spec: RunSpec, attempts: Sequence[Planned], watch: Watcher = _nobody, progress: Progress | None = None
+    database: Database,
+    spec: RunSpec,
+    attempts: Sequence[Planned],
+    watch: Watcher = _nobody,
+    progress: Progress | None = None,
 ) -> Progress:
     """Solves, grades and stores the attempts of one shard that are still to be done.
 

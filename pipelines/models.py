@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipelines.engine.engine import Engine
 
-BUNDLED = {"generator": Path(__file__).parent / "bundled" / "generator", "reward": Path(__file__).parent / "bundled" / "reward"}
+BUNDLED = {
+    "generator": Path(__file__).parent / "bundled" / "generator",
+    "reward": Path(__file__).parent / "bundled" / "reward",
+}
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -105,9 +108,7 @@ def load_generator(name: str = "bundled", params: Mapping[str, Any] | None = Non
     source = locate(name, "generator")
     tokenizer = pretrained(AutoTokenizer, source)
     forward.register()
-    model = pretrained(
-        AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True, attn_implementation=forward.NAME
-    )
+    model = pretrained(AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True, attn_implementation=forward.NAME)
     why = forward.refusal(model.config)
     if why:
         raise ModelError(f"model '{name}' cannot run on the generation core: {why}; use a model with full attention")

@@ -233,9 +233,7 @@ def _attempt_rows(spec: RunSpec, keys: Sequence[str]) -> list[dict[str, Any]]:
 def _attempts(connection: Connection, spec: RunSpec) -> dict[str, tuple[int, str]]:
     """Problem key -> attempt id, status."""
     table = schema.attempt
-    asked = select(table.c.problem_key, table.c.id, table.c.status).where(
-        table.c.run_id == spec.id, table.c.seed == spec.seed
-    )
+    asked = select(table.c.problem_key, table.c.id, table.c.status).where(table.c.run_id == spec.id, table.c.seed == spec.seed)
     return {key: (attempt_id, status) for key, attempt_id, status in connection.execute(asked)}
 
 

@@ -41,9 +41,7 @@ def written(token: int) -> str:
         return ""
     if token == SEPARATOR:
         return "\n\n"
-    return (
-        f"\\boxed{{{token - DIGIT}}}" if DIGIT <= token < GOOD else f"{'good' if token < BAD else 'bad'}{token % 100} "
-    )
+    return f"\\boxed{{{token - DIGIT}}}" if DIGIT <= token < GOOD else f"{'good' if token < BAD else 'bad'}{token % 100} "
 
 
 def boxed(text: str) -> Answer:

@@ -37,9 +37,7 @@ def oracle() -> Any:
 
 def request(prefix: tuple[int, ...], n: int = 1, parent: str = ROOT, seed: int = 0, **changed: Any) -> Extend:
     limit = changed.pop("limit", 256)
-    rows = tuple(
-        Row(child_of(parent, i), seed_of(seed, str(prefix), child_of(parent, i)), prefix, limit) for i in range(n)
-    )
+    rows = tuple(Row(child_of(parent, i), seed_of(seed, str(prefix), child_of(parent, i)), prefix, limit) for i in range(n))
     return Extend(rows, **{"until": Until.END, "sampling": Sampling(), **changed})
 
 

@@ -32,9 +32,7 @@ def write(folder: Path, *lines: object, name: str = "set.jsonl", end: str = "\n"
         ),
         (
             {"problem": "P", "answer": "\\frac{1}{2}", "subject": "Algebra", "level": 5, "unique_id": "test/1.json"},
-            Problem(
-                "test/1.json", "P", "\\frac{1}{2}", "math/set", {"style": "math", "subject": "Algebra", "level": 5}
-            ),
+            Problem("test/1.json", "P", "\\frac{1}{2}", "math/set", {"style": "math", "subject": "Algebra", "level": 5}),
         ),
         ({"id": 7, "problem": "P", "answer": 33}, Problem("7", "P", "33", "aime/set", {"style": "aime"})),
         (

@@ -22,12 +22,9 @@ DRAWS = 3000
 def test_train_validation_and_test_share_no_instance(name: str) -> None:
     family = FAMILIES[name]
     counts = {"train": DRAWS, "validation": DRAWS // 10, "test": DRAWS // 10}
-    drawn = {
-        split: {i.key for i in itertools.islice(instances(family, split, seed=1), counts[split])} for split in SPLITS
-    }
+    drawn = {split: {i.key for i in itertools.islice(instances(family, split, seed=1), counts[split])} for split in SPLITS}
     questions = {
-        split: {i.question for i in itertools.islice(instances(family, split, seed=2), counts[split] // 3)}
-        for split in SPLITS
+        split: {i.question for i in itertools.islice(instances(family, split, seed=2), counts[split] // 3)} for split in SPLITS
     }
     for first, second in itertools.combinations(SPLITS, 2):
         assert not drawn[first] & drawn[second]
@@ -37,7 +34,7 @@ def test_train_validation_and_test_share_no_instance(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_one_in_ten_is_test_and_one_in_ten_validation(name: str) -> None:
     family, rng = FAMILIES[name], random.Random(5)
-    splits = [family.make(rng, rng.choice(family.levels)).split for _ in range(DRAWS)]
+    splits: list[str] = [family.make(rng, rng.choice(family.levels)).split for _ in range(DRAWS)]
     for split, share in (("train", 0.8), ("validation", 0.1), ("test", 0.1)):
         assert abs(splits.count(split) / DRAWS - share) < 0.04
 
@@ -144,7 +141,7 @@ def test_levels_are_written_in_several_ways(written: object, levels: list[int]) 
     assert levels_of(written) == levels
 
 
-# ------------------------------------------------------------------------------------------- countdown against brute force
+# ---------------------------------------------------------------------------------------- countdown against brute force
 
 
 Tree = tuple[str, int | None, list[int]]  # text, value where every division is exact, numbers
@@ -208,9 +205,7 @@ def test_a_target_is_reachable_exactly_where_brute_force_finds_it(numbers: list[
     assert all(Countdown().check(reference, text) for text in found)
 
 
-@pytest.mark.parametrize(
-    "text", ["15+24", "12*(8+15)/4", "12/8", "15+8+4+12+1", "15-", "x+1", "__import__('os')", "2**3"]
-)
+@pytest.mark.parametrize("text", ["15+24", "12*(8+15)/4", "12/8", "15+8+4+12+1", "15-", "x+1", "__import__('os')", "2**3"])
 def test_wrong_countdown_answers_are_wrong(text: str) -> None:
     assert not Countdown().check("39 from 4,8,12,15", text)
 

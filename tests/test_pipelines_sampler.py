@@ -33,7 +33,7 @@ def test_uniforms_are_uniform_over_counters_and_over_seeds_and_never_0_or_1() ->
         (torch.arange(50_000), torch.zeros(50_000, dtype=torch.long)),
     ):
         u = uniforms(seeds, counters).numpy()
-        assert 0 < u.min()
+        assert u.min() > 0
         assert u.max() < 1
         assert stats.kstest(u, "uniform").pvalue > 1e-3
         assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 0.02

@@ -309,7 +309,12 @@ BREAKS: list[tuple[str, str, Strategy, World]] = [
     ("charges_every_pass", "passes are not charged", Smuggler(), WORLD),
     ("every_candidate_has_its_place", "9.9 has no parent", Forger(), WORLD),
     ("states_agree_with_steps", "PRUNED", Pruner(), WORLD),
-    ("a_failure_stays_alone", "a failure spreads", Plain(), replace(WORLD, driver=Fragile, names=("p0", "p2", "p3", "p1"))),
+    (
+        "a_failure_stays_alone",
+        "a failure spreads",
+        Plain(),
+        replace(WORLD, driver=Fragile, names=("p0", "p2", "p3", "p1")),
+    ),
     ("an_invalid_score_never_wins", "an invalid score won", Gullible(), replace(WORLD, judge=often_invalid)),
     ("an_invalid_score_never_wins", "2.0", Plain(), Trusting()),
     ("a_choice_is_true", "unfinished candidate is chosen", Hasty(), replace(WORLD, tokens=12)),

@@ -67,9 +67,7 @@ def test_an_up_to_date_database_opens_without_a_migration(tmp_path: Path, monkey
     open_database(f"sqlite:///{tmp_path / 'a.db'}", create=False).close()
 
 
-def test_a_migration_that_is_interrupted_leaves_the_old_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_that_is_interrupted_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     upgrade = store.database._upgrade
 
     def half(connection: Connection) -> None:

@@ -44,9 +44,7 @@ def test_a_lost_candidate_is_found_by_the_ledger(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("selector", SELECTORS)
 @pytest.mark.parametrize("strategy", ["best-of-n", "first-finish"])
-def test_any_selector_replayed_over_stored_rows_chooses_as_the_live_one(
-    tmp_path: Path, strategy: str, selector: str
-) -> None:
+def test_any_selector_replayed_over_stored_rows_chooses_as_the_live_one(tmp_path: Path, strategy: str, selector: str) -> None:
     """To the last bit: paths, answers, votes, weights and words."""
     spec = make_spec(strategy, n=6, **({"select": selector} if strategy == "best-of-n" else {}))
     db, outcomes = stored_run(tmp_path / "a.db", spec, n=5, verifier=FakeVerifier(float("nan")))
@@ -64,9 +62,7 @@ def test_any_selector_replayed_over_stored_rows_chooses_as_the_live_one(
 
 
 @pytest.mark.parametrize("strategy", ["beam", "astar"])
-def test_the_pool_of_a_tree_has_its_whole_solutions_with_the_numbers_of_the_live_tree(
-    tmp_path: Path, strategy: str
-) -> None:
+def test_the_pool_of_a_tree_has_its_whole_solutions_with_the_numbers_of_the_live_tree(tmp_path: Path, strategy: str) -> None:
     spec = make_spec(strategy)
     db, outcomes = stored_run(tmp_path / "a.db", spec, budget=Budget(tokens=120))
     pools = queries.entries(db, spec.id)
@@ -182,9 +178,7 @@ def test_attempts_come_in_the_problems_order_with_their_results(tmp_path: Path) 
     db, outcomes = stored_run(tmp_path / "a.db", spec)
     drive_all(db, make_spec(seed=4), begin_run(db, make_spec(seed=4), make_problems(), {}))
     found = queries.attempts(db, spec.id)
-    assert [(row.problem, row.position, row.seed, row.status) for row in found] == [
-        (f"p{i}", i, 0, "done") for i in range(3)
-    ]
+    assert [(row.problem, row.position, row.seed, row.status) for row in found] == [(f"p{i}", i, 0, "done") for i in range(3)]
     answers = {o.search.key: o.choice.answer for o in outcomes if o.choice}
     assert {row.id: row.answer for row in found} == answers
     assert [row.generated_tokens for row in found] == [
@@ -197,10 +191,7 @@ def test_attempts_come_in_the_problems_order_with_their_results(tmp_path: Path) 
 def test_the_readme_has_every_column_of_every_table(table: str) -> None:
     section = README.split(f"### `{table}`\n")[1].split("\n### ")[0].split("\n## ")[0]
     rows = [
-        name
-        for line in section.splitlines()
-        if line.startswith("| `")
-        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+        name for line in section.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line.split("|")[1])
     ]
     assert rows == [column.name for column in schema.metadata.tables[table].columns]
 

@@ -189,9 +189,7 @@ def test_deep_brackets_are_no_crash() -> None:
 
 
 HOSTILE = st.lists(
-    st.sampled_from(
-        ["\\boxed{", "}", "{", "\\", "$", "####", "the answer is ", " and ", "1,234", "(", "\n", "\ud800", "\0"]
-    )
+    st.sampled_from(["\\boxed{", "}", "{", "\\", "$", "####", "the answer is ", " and ", "1,234", "(", "\n", "\ud800", "\0"])
     | st.text(max_size=8)
 ).map("".join)
 

@@ -49,7 +49,10 @@ UNSAFE_BEFORE = re.compile(r"(?:[A-Za-z_\\}\]!|√∛%°^′'±]|\d[:.,]|[^\W\d]
 CARRIES_BEFORE = re.compile(
     r"(?:^|[^a-z])(?:of|times|by|minus|plus|and|than|half|twice|thrice|double|triple|over|from|per|to|less|more|root|mod)\s+$"
 )
-UNSAFE_AFTER = re.compile(r"[A-Za-z_\\{^!|°²³√π∞]|[:.]\d|\.\.\.|…|[ \t]+[b-zB-HJ-Z](?![A-Za-z'])|[ \t]*[±√π\\]")
+UNSAFE_AFTER = re.compile(
+    r"[A-Za-z_{^!|°²³√π∞]|[:.]\d|\.\.\.|…|[ \t]+[b-zB-HJ-Z](?![A-Za-z'])|[ \t]*[±√π]|"
+    r"[ \t]*\\(?!q?quad|Right|implies|end)[A-Za-z]"
+)
 CARRIES_AFTER = re.compile(
     r"[ \t]*(?:of|times|by|minus|plus|hundred|thousands?|millions?|billions?|dozens?|percent|per cent|more|less|fewer|"
     r"squared|cubed|divided|multiplied|mod|modulo|remainder|R|and a|and one|or)\b"

@@ -15,7 +15,7 @@ from search.types import Join, Part, Verifier
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A verifier that can be named: how it is loaded, its parameters, how its steps are joined by default, and one line."""
+    """A verifier that can be named: loader, default join, one line, parameters."""
 
     load: Callable[[dict[str, Any]], Verifier]
     join: Join
@@ -29,19 +29,19 @@ def _prm(params: dict[str, Any]) -> Verifier:
     return load_prm(str(params.pop("model", "bundled")), params)
 
 
-def _logprob(params: dict[str, Any]) -> Verifier:
+def _logprob(_: dict[str, Any]) -> Verifier:
     from verifiers.confidence import LogProb
 
     return LogProb()
 
 
-def _self_certainty(params: dict[str, Any]) -> Verifier:
+def _self_certainty(_: dict[str, Any]) -> Verifier:
     from verifiers.confidence import SelfCertainty
 
     return SelfCertainty()
 
 
-def _equation(params: dict[str, Any]) -> Verifier:
+def _equation(_: dict[str, Any]) -> Verifier:
     from verifiers.equation import EquationVerifier
 
     return EquationVerifier()

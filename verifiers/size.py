@@ -20,9 +20,7 @@ def too_large(text: str) -> bool:
     plain = re.sub(r"\\left|\\right|\s|\\[,!;:]|\{,\}|(?<=\d),(?=\d{3})", "", text).replace("**", "^")
     exponents = (_operand(plain, match.end()) for match in re.finditer(r"\^", plain))
     arguments = [_before(plain, match.start()) for match in re.finditer("!", plain)]
-    chosen = [
-        _operand(plain, match.end()) for match in re.finditer(r"\\[dt]?binom|\\binomial|\\Gamma|\\factorial", plain)
-    ]
+    chosen = [_operand(plain, match.end()) for match in re.finditer(r"\\[dt]?binom|\\binomial|\\Gamma|\\factorial", plain)]
     return (
         any(_bound(exponent) > POWER for exponent in exponents)
         or any(_bound(argument) > FACTORIAL for argument in arguments)

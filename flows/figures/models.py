@@ -25,7 +25,7 @@ from pipelines.problems import FAMILIES, STEP, Instance, instances
 from pipelines.train.card import add_figures
 from pipelines.train.prm import auc
 from search.select import Entry, Selector
-from search.types import Extend, Join, Part, Question, Row, Sampling, Step, Trace, Until, child_of, seed_of
+from search.types import Extend, Part, Question, Row, Sampling, Step, Trace, Until, child_of, seed_of
 from verifiers.extract import extractor_for
 from verifiers.registry import VERIFIERS, load_verifier
 
@@ -80,7 +80,7 @@ def generator_figures(model: TextModel, name: str, problems: Sequence[Instance],
     answers = [[extract(step.text).key for step in steps] for steps in pool]
     right = [[a is not None and family.check(p.answer, a) for a in row] for p, row in zip(problems, answers, strict=True)]
     n = len(pool[0])
-    found: dict[str, float] = {"greedy": np.mean([_right(name, p, s[0]) for p, s in zip(problems, greedy, strict=True)])}
+    found = {"greedy": float(np.mean([_right(name, p, s[0]) for p, s in zip(problems, greedy, strict=True)]))}
     for k in (1, 4, 8, 16, 32, 64):
         if k <= n:
             found[f"pass@{k}"] = float(np.mean([pass_at(k, sum(row), n) for row in right]))

@@ -126,7 +126,7 @@ class Engine:
 
     def _admit(self) -> None:
         """Whole requests while fewer than max_rows rows run: the last one may overshoot, so none waits for ever."""
-        admitted = []
+        admitted: list[_Ticket] = []
         while self.queue and len(self.live) + sum(t.live for t in admitted) < self.max_rows:
             admitted.append(self.queue.popleft())
         if not admitted:

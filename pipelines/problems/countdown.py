@@ -60,7 +60,8 @@ class Countdown:
     def make(self, rng: random.Random, level: int) -> Instance:
         while True:
             numbers = tuple(rng.randint(1, 15) for _ in range(level))
-            path, state = [], numbers
+            path: list[Equation] = []
+            state = numbers
             while len(state) > 1:
                 options = list(moves(state))
                 equation, state = rng.choice(options)
@@ -76,7 +77,8 @@ class Countdown:
     def demonstrate(self, rng: random.Random, instance: Instance) -> list[str]:
         numbers, target = _problem(instance)
         stray = rng.randrange(len(numbers) - 1) if rng.random() < STRAY_RATE else len(numbers)
-        path, state = [], numbers
+        path: list[Equation] = []
+        state = numbers
         while len(state) > 1:
             options = list(moves(state))
             if len(path) < stray:
@@ -88,7 +90,8 @@ class Countdown:
     def corrupt(self, rng: random.Random, instance: Instance) -> list[str]:
         numbers, target = _problem(instance)
         at = rng.randrange(len(numbers))
-        path, states = [], [numbers]
+        path: list[Equation] = []
+        states = [numbers]
         while len(states[-1]) > 1:
             options = [o for o in moves(states[-1]) if reachable(tuple(sorted(o[1])), target)]
             equation, state = rng.choice(options)
@@ -274,7 +277,7 @@ def _spoiled(rng: random.Random, step: str, numbers: Sequence[int], target: int)
     right = match.group(1)
     reference = f"{target} from {','.join(map(str, sorted(numbers)))}"
     while True:
-        spots = [m for m in re.finditer(r"\d+|[-+*/]", right)]
+        spots = list(re.finditer(r"\d+|[-+*/]", right))
         spot = rng.choice(spots)
         if spot.group() in "+-*/":
             new = rng.choice([op for op in "+-*/" if op != spot.group()])

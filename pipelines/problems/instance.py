@@ -53,8 +53,11 @@ class Instance:
 class Family(Protocol):
     """A family of synthetic problems with levels of difficulty and an exact checker."""
 
-    name: str
-    levels: tuple[int, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def levels(self) -> tuple[int, ...]: ...
 
     def make(self, rng: random.Random, level: int) -> Instance:
         """One random instance of a level, of any split."""

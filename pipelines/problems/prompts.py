@@ -6,9 +6,7 @@ from search.checks import one_of
 
 PROMPTS = {
     "plain": "{question}",
-    "boxed": (
-        "{question}\n\nReason step by step, with a blank line between steps, and put the final answer within \\boxed{}."
-    ),
+    "boxed": ("{question}\n\nReason step by step, with a blank line between steps, and put the final answer within \\boxed{}."),
 }
 
 

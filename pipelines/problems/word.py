@@ -8,7 +8,8 @@
 
     The answer is \\boxed{30}
 
-Each step restates the sentence it uses, so that checking it is local. All values are 1 to 99.
+Each step restates the sentence it uses, and a comparison says whose value its result is ("Tom has 3 more than Ann: 12+3=15,
+Tom=15."), so that checking a step and using it later are local. All values are 1 to 99.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ EVENTS = {
     "-": (("loses", ""), ("sells", ""), ("gives away", "")),
 }
 EQUATION = re.compile(r"(\d{1,3})([-+*/])(\d{1,3})=(\d{1,3})")
+HELD = re.compile(r"[A-Z][a-z]+=(\d+)")  # whose value a step's result is
 ANSWER = re.compile(r"\\boxed\{(\d+)\}")
 SLIP_RATE = 0.05  # of the steps the generator is taught
 
@@ -63,7 +65,7 @@ class Word:
             if result is None:
                 return None
             plan.append(Equation(value, op, operand, result))
-            steps.append(f"{said}: {plan[-1]}.")
+            steps.append(_line(said, plan[-1]))
             value = result
         question = " ".join([*sentences, f"How many {things} does {name} have now?"])
         return _instance(level, question, steps, plan)
@@ -89,13 +91,13 @@ class Word:
             held[people[i]] = result
             sentences.append(f"{people[i]} has {relation}.")
             plan.append(Equation(held[parent], op, operand, result))
-            steps.append(f"{people[i]} has {relation}: {plan[-1]}.")
+            steps.append(_line(f"{people[i]} has {relation}", plan[-1]))
         if together:
             first, second = people[level - 2], people[level - 1]
             if held[first] + held[second] > 99:
                 return None
             plan.append(Equation(held[first], "+", held[second], held[first] + held[second]))
-            steps.append(f"{first} and {second} together: {plan[-1]}.")
+            steps.append(_line(f"{first} and {second} together", plan[-1]))
             ask = f"How many {things} do {first} and {second} have together?"
         else:
             ask = f"How many {things} does {people[level]} have?"
@@ -142,7 +144,7 @@ class Word:
             bad = _recomputed(rng, equation.left, plan[at + 1].op, plan[at + 1].right)
         else:
             bad = Equation(equation.left, equation.op, equation.right, slip(rng, equation.result))
-        return f"{said}: {bad}."
+        return _line(said, bad)
 
     def label(self, instance: Instance, steps: Sequence[str]) -> list[bool]:
         """A step is right when its equation is the plan's at that place, with the result right."""
@@ -156,13 +158,20 @@ class Word:
                 a, op, b, c = found[0]
                 written, planned = Equation(int(a), op, int(b), int(c)), instance.plan[i]
                 swapped = Equation(planned.right, planned.op, planned.left, planned.result)
-                labels.append(written == planned or (op in "+*" and written == swapped))
+                same = written == planned or (op in "+*" and written == swapped)
+                labels.append(same and all(int(held) == written.result for held in HELD.findall(step)))
             else:
                 labels.append(False)
         return labels
 
     def check(self, reference: str, answer: str) -> bool:
         return answer.strip() == reference
+
+
+def _line(said: str, equation: Equation) -> str:
+    """A step: the sentence it uses, the equation, and in a comparison whose value the result is, for later steps to find."""
+    owner = f", {said.split(' ')[0]}={equation.result}" if " has " in said else ""
+    return f"{said}: {equation}{owner}."
 
 
 def _operation(rng: random.Random, value: int) -> tuple[str, int]:
@@ -209,7 +218,7 @@ def _rewrite(instance: Instance, changed: dict[int, int]) -> list[str] | None:
         if i in changed:
             result = changed[i] if 1 <= changed[i] <= 99 and changed[i] != result else result
         results.append(result)
-        steps.append(f"{instance.steps[i].split(':')[0]}: {Equation(left, planned.op, right, result)}.")
+        steps.append(_line(instance.steps[i].split(":")[0], Equation(left, planned.op, right, result)))
     return [*steps, f"The answer is \\boxed{{{results[-1]}}}"]
 
 

@@ -19,11 +19,16 @@ def write_card(folder: Path, kind: str, options: dict[str, Any], training: dict[
     named = {key: str(value) for key, value in options.items() if key != "folder"}
     card = {
         "kind": kind,
-        "command": f"python -m pipelines.train.{kind} FOLDER " + " ".join(f"--{k.replace('_', '-')} {v}" for k, v in named.items()),
+        "command": f"python -m pipelines.train.{kind} FOLDER "
+        + " ".join(f"--{k.replace('_', '-')} {v}" for k, v in named.items()),
         "training": training,
         "commit": _commit(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), {options.get('device', 'cpu')}",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
         "sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("*.safetensors"))},
         "figures": {},
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ class Sequences:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.rng = random.Random(seed)
         self.sources = {name: instances(FAMILIES[name], "train", seed) for name in MIX}
-        self.encode = lambda text: tokenizer.encode(text, add_special_tokens=False)
+        self.encode: Callable[[str], list[int]] = lambda text: tokenizer.encode(text, add_special_tokens=False)
         self.end = tokenizer.eos_token_id
         self.user, self.assistant = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
 
@@ -70,7 +70,8 @@ class Sequences:
     def batches(self, tokens: int, drills: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """One pool as (ids [rows, length] padded with the end token, targets with -100 where no loss is taken)."""
         pool = sorted((self.one(drills) for _ in range(POOL)), key=lambda pair: len(pair[0]))
-        packed, held = [], []
+        packed: list[list[tuple[list[int], int]]] = []
+        held: list[tuple[list[int], int]] = []
         for pair in pool:
             if held and len(pair[0]) * (len(held) + 1) > tokens:
                 packed.append(held)
@@ -99,8 +100,10 @@ def equation(rng: random.Random) -> Equation:
             return Equation(left, op, right, result)
 
 
-def drill_share(done: float) -> float:
+def drill_share(done: float, begun: bool) -> float:
     """Bare equations first, then few: they trigger the skill of calculating."""
+    if begun:
+        return 0.05
     return 0.5 if done < 0.12 else 0.2 if done < 0.5 else 0.05
 
 
@@ -108,30 +111,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--init", type=Path, help="an earlier generator to go on from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-tokens", type=int, default=3072)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = build()
+    tokenizer = AutoTokenizer.from_pretrained(options.init) if options.init else build()
     end = tokenizer.eos_token_id
     config = LlamaConfig(**shape(len(tokenizer)), bos_token_id=None, eos_token_id=end, pad_token_id=tokenizer.pad_token_id)
-    model = LlamaForCausalLM(config).to(options.device)
+    model = LlamaForCausalLM.from_pretrained(options.init, dtype=torch.float32) if options.init else LlamaForCausalLM(config)
+    model.to(options.device)
     optimizer = MuonAdamW(model, options.lr)
     sequences = Sequences(tokenizer, options.seed)
     started, steps, seen, running = time.monotonic(), 0, 0, 0.0
     done = 0.0
     while done < 1:
-        for ids, targets in sequences.batches(options.batch_tokens, drill_share(done)):
+        for ids, targets in sequences.batches(options.batch_tokens, drill_share(done, options.init is not None)):
             done = (time.monotonic() - started) / 60 / options.minutes
             ids, targets = ids.to(options.device), targets.to(options.device)
             hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state
             kept = targets[:, 1:] != -100
             loss = F.cross_entropy(model.lm_head(hidden[kept]), targets[:, 1:][kept])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step(warm_then_linear(min(done, 1.0)))
             steps, seen = steps + 1, seen + ids.numel()
             running = 0.98 * running + 0.02 * float(loss.detach()) if steps > 1 else float(loss.detach())

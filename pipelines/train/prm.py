@@ -19,15 +19,16 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional as F
 
 from pipelines.problems import FAMILIES, STEP, instances
+from pipelines.problems.countdown import moves, reachable
 from pipelines.problems.instance import slip
 from pipelines.train.card import write_card
 from pipelines.train.generator import equation, shape
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 MIX = {"word": 0.5, "countdown": 0.38, "guess": 0.12}
 POOL = 2000
+PAGES = 0.6  # of the drills are pages of Countdown states
 TOP = 2  # layers above the one that the language-model loss reads
 
 
@@ -48,7 +50,7 @@ class Labelled:
     ids: list[int]
     labels: list[int]
     follows: list[int]
-    drill: bool = False
+    kind: str  # what the progress line counts it under
 
 
 class Sequences:
@@ -57,7 +59,7 @@ class Sequences:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, samples: Path | None = None) -> None:
         self.rng = random.Random(seed)
         self.sources = {name: instances(FAMILIES[name], "train", seed + 1) for name in MIX}
-        self.encode = lambda text: tokenizer.encode(text, add_special_tokens=False)
+        self.encode: Callable[[str], list[int]] = lambda text: tokenizer.encode(text, add_special_tokens=False)
         self.separator = self.encode(STEP)
         self.pad = tokenizer.pad_token_id
         self.user, self.assistant = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
@@ -66,7 +68,7 @@ class Sequences:
             self.samples = [json.loads(line) for line in samples.read_text().splitlines()]
         self.queue: list[dict[str, object]] = []
 
-    def solution(self, question: str, steps: list[str], labels: list[bool]) -> Labelled:
+    def solution(self, kind: str, question: str, steps: list[str], labels: list[bool]) -> Labelled:
         """Labels up to the first wrong step; what follows it is cut off."""
         ids = [self.user, *self.encode(question), self.assistant]
         classes = [-100] * len(ids)
@@ -78,7 +80,7 @@ class Sequences:
             if not label:
                 break
             right = len(ids)
-        return Labelled(ids, classes, [*ids[1:right], *[-100] * (len(ids) - right + 1)])
+        return Labelled(ids, classes, [*ids[1:right], *[-100] * (len(ids) - right + 1)], kind)
 
     def drill(self) -> Labelled:
         """Equations, half of them wrong. The right result is to be predicted even where a wrong one follows: the trunk
@@ -96,22 +98,33 @@ class Sequences:
             classes += [-100] * (len(before) + len(written) - 1) + [label, -100, label]
             rest = len(tokens) - len(before)
             follows += [-100] * (len(before) - 1) + self.encode(str(true.result)) + [-100] * rest
-        return Labelled(ids, classes, follows, drill=True)
+        return Labelled(ids, classes, follows, "drill")
+
+    def page(self) -> Labelled:
+        """Countdown states without a solution, half of them dead ends: the skill of looking ahead, ten labels a page."""
+        ids = [self.user, *self.encode("Drill."), self.assistant]
+        classes = [-100] * len(ids)
+        for _ in range(10):
+            numbers, target, alive = state(self.rng)
+            tokens = self.encode(f"left {','.join(map(str, numbers))}, need {target}.") + self.separator
+            ids += tokens
+            classes += [-100] * (len(tokens) - 1) + [int(alive)]
+        return Labelled(ids, classes, [-100] * len(ids), "page")
 
     def one(self, drills: float, own: float) -> Labelled:
         pick = self.rng.random()
         if pick < drills:
-            return self.drill()
+            return self.page() if self.rng.random() < PAGES else self.drill()
         if self.samples and pick < drills + own:
             if not self.queue:
                 self.queue = self.rng.sample(self.samples, len(self.samples))
             sample = self.queue.pop()
-            return self.solution(sample["question"], sample["steps"], sample["labels"])  # type: ignore[arg-type]
+            return self.solution(f"own {sample['family']}", sample["question"], sample["steps"], sample["labels"])  # type: ignore[arg-type]
         name = self.rng.choices(list(MIX), list(MIX.values()))[0]
         family, instance = FAMILIES[name], next(self.sources[name])
         make = family.corrupt if self.rng.random() < 0.7 else family.demonstrate
         steps = make(self.rng, instance)
-        return self.solution(instance.question, steps, family.label(instance, steps))
+        return self.solution(name, instance.question, steps, family.label(instance, steps))
 
     def batches(self, tokens: int, drills: float, own: float) -> Iterator[list[Labelled]]:
         pool = sorted((self.one(drills, own) for _ in range(POOL)), key=lambda s: len(s.ids))
@@ -124,10 +137,26 @@ class Sequences:
         yield from packed
 
 
+def state(rng: random.Random) -> tuple[tuple[int, ...], int, bool]:
+    """Numbers, a target, and whether it can be reached; reachable half of the time, unreachable ones near a reachable one."""
+    while True:
+        numbers = tuple(rng.randint(1, 30 if rng.random() < 0.7 else 99) for _ in range(rng.choices((2, 3), (0.65, 0.35))[0]))
+        left: tuple[int, ...] = numbers
+        while len(left) > 1:
+            left = rng.choice([rest for _, rest in moves(left)])
+        target = left[0]
+        if rng.random() < 0.5:
+            target = slip(rng, target) if rng.random() < 0.5 else rng.randint(10, 60)
+        if 10 <= target <= 60:
+            alive = reachable(tuple(sorted(numbers)), target)
+            if alive == (target == left[0]):
+                return numbers, target, alive
+
+
 def drill_share(done: float, begun: bool) -> float:
     """Drills alone until checking arithmetic is learned; few of them after, or when a trained model goes on."""
     if begun:
-        return 0.05
+        return 0.2
     return 0.7 if done < 0.15 else 0.3 if done < 0.3 else 0.1
 
 
@@ -202,7 +231,7 @@ def main() -> None:
                     hidden = model.model.norm(out.hidden_states[trunk][taught])
                     predicted = F.linear(hidden, model.model.embed_tokens.weight).float()
                     loss = loss + options.lm * F.cross_entropy(predicted, follows[taught])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step(warm_then_linear(min(done, 1.0)))
             steps, seen = steps + 1, seen + ids.numel()
             scores = (logits[:, 1] - logits[:, 0]).detach().tolist()
@@ -215,7 +244,7 @@ def main() -> None:
                 }
                 print(f"step {steps} tokens {seen / 1e6:.2f}M done {done:.3f} auc {shown}", flush=True)
                 recent = []
-            if steps % 1000 == 0:
+            if steps % 500 == 0:
                 model.save_pretrained(options.folder / "checkpoint")
                 tokenizer.save_pretrained(options.folder / "checkpoint")
             if done >= 1:
@@ -227,7 +256,7 @@ def main() -> None:
     write_card(options.folder, "prm", vars(options), training)
 
 
-def _grow(model: torch.nn.Module, generator: Path) -> None:
+def _grow(model: Any, generator: Path) -> None:
     """The generator's layers below, new ones above that at first change nothing."""
     from transformers import AutoModelForCausalLM
 
@@ -251,7 +280,7 @@ def _padded(rows: list[Labelled], pad: int, device: str) -> tuple[torch.Tensor, 
 
 
 def _kind(row: Labelled) -> str:
-    return "drill" if row.drill else "solution"
+    return row.kind
 
 
 if __name__ == "__main__":

@@ -58,7 +58,12 @@ def main() -> None:
             known = (instance.question, *steps[:cut])
             if steps and known not in seen:
                 seen.add(known)
-                row = {"family": instance.family, "question": instance.question, "steps": steps[:cut], "labels": labels[:cut]}
+                row = {
+                    "family": instance.family,
+                    "question": instance.question,
+                    "steps": steps[:cut],
+                    "labels": labels[:cut],
+                }
                 out.write(json.dumps(row) + "\n")
 
 

@@ -119,9 +119,7 @@ def _score() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("join_rule", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("attempt_id", "path", "verifier", name="pk_score"),
-        sa.ForeignKeyConstraint(
-            ["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"], name="fk_score_attempt_id"
-        ),
+        sa.ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"], name="fk_score_attempt_id"),
     )
 
 

@@ -1,0 +1,270 @@
+"""A*-decoding: the table of card A, backtracking, what the costs sum to, and the ends of a search."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+
+import pytest
+from fakes import (
+    DIGIT,
+    END,
+    GOOD,
+    SEPARATOR,
+    FakeGenerator,
+    Language,
+    constant,
+    perfect,
+    scripted,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import World, by_hand
+
+from search.strategies.astar import COSTS, AStar, Cost, f_value
+from search.strategies.greedy import Greedy
+from search.tree import Tree
+from search.types import GREEDY, Budget, Choice, Finish, Path, State, Trace, lineage, parent_of
+
+ROOT_R = 0.5
+
+
+@pytest.mark.parametrize(
+    ("rewards", "rises", "consistent", "greedy"),
+    [
+        ((0.8,), 0.2, 0.5, 0.2),
+        ((0.3,), 0.9, 0.7, 0.7),
+        ((0.8, 0.9), 0.1, 0.5, 0.1),
+        ((0.8, 0.6), 0.6, 0.7, 0.4),
+        ((0.8, 0.1), 1.6, 1.2, 0.9),
+        ((0.3, 0.7), 0.5, 0.7, 0.3),
+    ],
+)
+def test_f_is_as_in_the_table(rewards: tuple[float, ...], rises: float, consistent: float, greedy: float) -> None:
+    path = [ROOT_R, *rewards]
+    assert f_value("rises", path) == pytest.approx(rises)
+    assert f_value("consistent", path) == pytest.approx(consistent)
+    assert f_value("greedy", path) == pytest.approx(greedy)
+
+
+REWARDS = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+@given(REWARDS)
+def test_f_is_the_sum_of_edge_costs_and_the_last_h(rewards: list[float]) -> None:
+    """By the definition f = g + h, edge by edge, not by the closed forms that the code uses."""
+    h = [1 - r for r in rewards]
+    literal = sum(max(0.0, after - before) for before, after in pairwise(h)) + h[-1]
+    needed = sum(max(0.0, before - after) for before, after in pairwise(h)) + h[-1]
+    assert f_value("rises", rewards) == pytest.approx(literal, abs=1e-9)
+    assert f_value("consistent", rewards) == pytest.approx(needed, abs=1e-9)
+    assert f_value("greedy", rewards) == pytest.approx(h[-1], abs=1e-9)
+
+
+@given(REWARDS)
+def test_rises_is_h0_plus_2d_minus_u_and_consistent_is_h0_plus_d(rewards: list[float]) -> None:
+    down = sum(max(0.0, a - b) for a, b in pairwise(rewards))
+    up = sum(max(0.0, b - a) for a, b in pairwise(rewards))
+    assert f_value("rises", rewards) == pytest.approx(1 - rewards[0] + 2 * down - up, abs=1e-9)
+    assert f_value("consistent", rewards) == pytest.approx(1 - rewards[0] + down, abs=1e-9)
+
+
+@given(REWARDS)
+def test_consistent_never_falls_along_a_path(rewards: list[float]) -> None:
+    """Exactly, not nearly: a fall by rounding would break the order of the frontier."""
+    values = [f_value("consistent", rewards[: i + 1]) for i in range(len(rewards))]
+    assert values == list(accumulate(values, max))
+
+
+def test_rises_may_fall_along_a_path() -> None:
+    assert f_value("rises", [0.5, 0.8]) < f_value("rises", [0.5])
+
+
+# ------------------------------------------------------------------------------------------------- searches by a script
+
+
+def words(mark: int, finish: int = SEPARATOR) -> list[int]:
+    return [GOOD + mark % 7, *([GOOD] * (mark // 7)), finish]
+
+
+def ends(digit: int) -> list[int]:
+    return [DIGIT + digit, END]
+
+
+def scored_by(texts: dict[Path, list[int]], rewards: dict[Path, float]) -> World:
+    """A world in which each path has a text and a reward."""
+    of = {tuple(tuple(texts[p]) for p in lineage(path)): reward for path, reward in rewards.items()}
+
+    def judge(trace: Trace) -> tuple[float, ...]:
+        steps = tuple(tuple(step.tokens.tolist()) for step in trace.steps)
+        return (of[steps],)
+
+    language: Language = scripted(texts)
+    return World(lambda **_: FakeGenerator(language), judge=judge, names=("q",))
+
+
+def searched(world: World, strategy: AStar) -> tuple[Tree, Choice, list[Path]]:
+    """A search, and the states that it expanded, in order."""
+    ran = world.run(strategy)
+    [(tree, choice)] = ran.choices()
+    expanded = [parent_of(request.rows[0].path) for _, request in ran.generator.asked]
+    return tree, choice, expanded
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_when_all_children_of_the_better_state_are_bad_the_search_goes_back(cost: Cost) -> None:
+    """Card A: A (.8) is expanded first; its children have .1; the next is B (.3), which ends."""
+    texts = {"0": words(0), "1": words(1), "0.0": words(2), "0.1": words(3), "1.0": ends(1), "1.1": ends(2)}
+    rewards = {"0": 0.8, "1": 0.3, "0.0": 0.1, "0.1": 0.1, "1.0": 0.3, "1.1": 0.2}
+    tree, choice, expanded = searched(scored_by(texts, rewards), AStar(k=2, cost=cost))
+    assert expanded == ["", "0", "1"]
+    assert (choice.path, choice.answer) == ("1.0", "1")
+    assert tree.usage.verifier_passes == 6
+    assert tree.usage.generated_tokens == sum(map(len, texts.values()))
+    assert tree.states["0.0"] == (State.PRUNED, "left in the frontier")
+
+
+def test_the_costs_rank_differently() -> None:
+    """A drop to .6 after .8, or .44 at once: f is .7 and .56, literally .6 and .62, greedily .4 and .56."""
+    texts = {"0": words(0), "1": words(1), "0.0": ends(1), "0.1": words(3), "1.0": ends(2), "1.1": words(5)}
+    rewards = {"0": 0.8, "1": 0.44, "0.0": 0.6, "0.1": 0.1, "1.0": 0.44, "1.1": 0.1}
+    chosen = {cost: searched(scored_by(texts, rewards), AStar(k=2, cost=cost))[1].path for cost in COSTS}
+    assert chosen == {"consistent": "1.0", "rises": "0.0", "greedy": "0.0"}
+
+
+def test_ties_of_the_consistent_cost_go_to_the_higher_reward_and_then_the_deeper_path() -> None:
+    """Steps that do not lose all have f = h0: without the tie-break the search would be breadth-first."""
+    texts = {"0": words(0), "1": words(1), "1.0": words(2), "1.1": words(3), "1.0.0": ends(1), "1.0.1": ends(2)}
+    rewards = {"0": 0.7, "1": 0.8, "1.0": 0.8, "1.1": 0.75, "1.0.0": 0.8, "1.0.1": 0.8}
+    _, choice, expanded = searched(scored_by(texts, rewards), AStar(k=2))
+    assert expanded == ["", "1", "1.0"]
+    assert choice.path == "1.0.0"
+
+
+def test_a_goal_is_tested_when_popped_not_when_generated() -> None:
+    """A finished solution of .4 is met first; a better one two steps away is still found."""
+    texts = {"0": ends(1), "1": words(1), "1.0": ends(2), "1.1": words(3)}
+    rewards = {"0": 0.4, "1": 0.9, "1.0": 0.9, "1.1": 0.2}
+    _, choice, _ = searched(scored_by(texts, rewards), AStar(k=2))
+    assert choice.path == "1.0"
+
+
+def test_a_frontier_of_finished_states_only_ends_the_search() -> None:
+    texts = {"0": ends(1), "1": ends(2)}
+    tree, choice, expanded = searched(scored_by(texts, {"0": 0.4, "1": 0.9}), AStar(k=2, goals=5))
+    assert expanded == [""]
+    assert (choice.path, len(choice.votes)) == ("1", 2)
+    assert all(state is State.FINISHED for state, _ in tree.states.values())
+
+
+def test_goals_are_the_number_of_solutions_to_choose_among() -> None:
+    texts = {"0": ends(1), "1": ends(2), "2": ends(3)}
+    world = scored_by(texts, {"0": 0.4, "1": 0.9, "2": 0.8})
+    for goals in (1, 2, 3):
+        assert len(searched(world, AStar(k=3, goals=goals))[1].votes) == goals
+
+
+def test_a_solution_in_the_frontier_is_used_when_the_expansions_are_spent() -> None:
+    texts = {"0": words(0), "1": ends(2)}
+    tree, choice, expanded = searched(scored_by(texts, {"0": 0.9, "1": 0.4}), AStar(k=2, expansions=1))
+    assert expanded == [""]
+    assert choice.path == "1"
+    assert tree.states["0"] == (State.PRUNED, "left in the frontier"), "popped, and never expanded"
+
+
+def test_siblings_with_one_text_are_merged_and_one_is_expanded() -> None:
+    texts = {"0": words(1), "1": words(1), "2": words(2), "0.0": ends(1), "0.1": ends(2), "0.2": ends(3)}
+    rewards = {"0": 0.9, "2": 0.2, "0.0": 0.9, "0.1": 0.8, "0.2": 0.7}
+    tree, _, expanded = searched(scored_by(texts, rewards), AStar(k=3))
+    assert expanded == ["", "0"]
+    assert tree.states["1"] == (State.MERGED, "same step as a sibling")
+
+
+def test_a_cut_step_is_neither_a_goal_nor_scored() -> None:
+    texts = {"0": [*([GOOD] * 9), DIGIT + 1, END], "1": ends(2)}
+    tree, choice, _ = searched(scored_by(texts, {"1": 0.1}), AStar(k=2))
+    assert tree.candidates["0"].step.finish is Finish.LENGTH
+    assert "0" not in tree.scores
+    assert choice.path == "1"
+
+
+def test_once_the_verifier_passes_are_spent_no_more_is_generated() -> None:
+    """New steps would have no score: they were generated all the same, up to the limit of expansions."""
+    world = World(budget=Budget(passes=4))
+    for name in world.names:
+        tree = world.tree(name)
+        for request, _ in by_hand(AStar(k=4), tree, world):
+            assert tree.usage.verifier_passes < 4, f"asked for {type(request).__name__} with nothing left to judge it"
+        assert tree.usage.verifier_passes == 4
+
+
+def test_with_k_of_1_the_search_is_plain_sampling() -> None:
+    """Step by step with the seeds of the paths 0, 0.0, 0.0.0: whatever the rewards, the chain is one sample."""
+    one, other = World(tokens=40), World(tokens=40, judge=constant)
+    for (a, chosen), (b, also) in zip(one.run(AStar(k=1)).choices(), other.run(AStar(k=1)).choices(), strict=True):
+        assert {p: c.step.text for p, c in a.candidates.items()} == {p: c.step.text for p, c in b.candidates.items()}
+        assert chosen.path == also.path
+        assert [c.depth for c in a.candidates.values()] == list(range(1, len(a.candidates) + 1))
+
+
+def test_with_k_of_1_and_temperature_0_the_search_is_greedy_decoding() -> None:
+    """The steps put together are the text that is decoded in one go."""
+    world = World(tokens=60, step_tokens=60)
+    whole = {tree.question.id: (tree, choice) for tree, choice in world.run(Greedy()).choices()}
+    for name in world.names:
+        tree = world.tree(name)
+        tree.sampling = GREEDY
+        for _ in by_hand(AStar(k=1), tree, world):
+            pass
+        last = max(tree.candidates, key=lambda path: tree.candidates[path].depth)
+        assert tree.text(last) == whole[name][0].text("0")
+        assert tree.candidates[last].depth > 1
+
+
+def wrong_before_right(world: World, strategy: AStar) -> tuple[int, int]:
+    """How often a wrong state was expanded while a right one was open, and how often there was that choice."""
+    ran = world.run(strategy)
+    faults = choices = 0
+    for tree, _ in ran.choices():
+        good = {p: perfect(Trace(tree.question, tree.steps(p)))[-1] == 1 for p, c in tree.candidates.items() if c.open}
+        expanded: list[Path] = []
+        for _, request in (each for each in ran.generator.asked if world.names[each[0]] == tree.question.id):
+            state = parent_of(request.rows[0].path)
+            minted = {p for p in good if parent_of(p) in expanded and tree.states[p][0] is not State.MERGED}
+            right = {p for p in minted.difference(expanded) if good[p]}
+            wrong = minted.difference(expanded) - right
+            choices += bool(right and wrong)
+            faults += bool(right and state in wrong)
+            expanded.append(state)
+    return faults, choices
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_a_perfect_verifier_never_has_a_wrong_state_expanded_while_a_right_one_is_open(cost: Cost) -> None:
+    names = tuple(f"p{i}" for i in range(8))
+    faults, choices = wrong_before_right(World(judge=perfect, names=names), AStar(k=4, cost=cost))
+    assert faults == 0
+    assert choices > 8
+    assert wrong_before_right(World(judge=constant, names=names), AStar(k=4, cost=cost))[0] > 0, "it would be seen"
+
+
+def test_every_scored_successor_is_one_pass_and_every_token_is_counted() -> None:
+    ran = World().run(AStar(k=3))
+    for tree, _ in ran.choices():
+        successors = [c for c in tree.candidates.values() if c.open or c.finished]
+        assert tree.usage.verifier_passes == len(successors) == len(tree.scores)
+        assert tree.usage.generated_tokens == sum(len(c.step) for c in tree.candidates.values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"k": 0}, "k must be at least 1, not 0"),
+        ({"expansions": 0}, "expansions must be at least 1, not 0"),
+        ({"goals": 0}, "goals must be at least 1, not 0"),
+        ({"root": 1.5}, "root must be between 0 and 1, not 1.5"),
+        ({"cost": "rise"}, "unknown cost 'rise'; did you mean 'rises'\\?"),
+    ],
+)
+def test_bad_parameters_are_refused(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        AStar(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,324 @@
+"""The driver: it ends in every case, contains what fails, journals before it delivers, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fakes import FakeGenerator, FakeVerifier, WrongLength, by_text, failing, never_ending
+from laws import World, recorded
+
+from search.drive import Driver, Outcome, Search
+from search.select import Selector, entries
+from search.strategies import Strategy
+from search.strategies.best_of_n import BestOfN
+from search.tree import Tree
+from search.types import ROOT, Ask, Choice, Extend, Extension, Readings, Request, Until, Verify
+
+JUDGED = BestOfN(n=3, select=Selector("best"))
+WORLD = World()
+
+
+@dataclass(frozen=True)
+class Does:
+    """A strategy from a function of its tree."""
+
+    body: Callable[[Tree], Any]
+
+    def search(self, tree: Tree) -> Ask[Choice]:
+        return self.body(tree)  # type: ignore[no-any-return]
+
+
+def searches(*strategies: Strategy) -> list[Search]:
+    return [Search(key, WORLD.tree(WORLD.names[key % 4]), strategy) for key, strategy in enumerate(strategies)]
+
+
+def drive(driver: Driver, *strategies: Strategy) -> dict[int, Outcome]:
+    outcomes = {outcome.search.key: outcome for outcome in driver.drive(searches(*strategies))}
+    assert len(outcomes) == len(strategies)
+    assert not driver.generator.busy
+    return outcomes
+
+
+def raising(tree: Tree) -> Ask[Choice]:
+    raise RuntimeError("at once")
+
+
+def raising_later(tree: Tree) -> Ask[Choice]:
+    yield from tree.extend([ROOT])
+    raise KeyError("later")
+
+
+def returning_nothing(tree: Tree) -> Ask[Any]:
+    yield from tree.extend([ROOT])
+
+
+def asking_nonsense(tree: Tree) -> Iterator[Any]:
+    yield "more tokens, please"
+
+
+def not_a_generator(tree: Tree) -> int:
+    return 5
+
+
+def asking_a_stranger(tree: Tree) -> Ask[Choice]:
+    yield from tree.extend(["4.4"])
+    return Choice(None, None, "")
+
+
+FAULTS = [
+    (raising, "RuntimeError: at once"),
+    (raising_later, "KeyError: 'later'"),
+    (returning_nothing, "TypeError: the strategy returned None, not a Choice"),
+    (asking_nonsense, "TypeError: a search asked for 'more tokens, please'"),
+    (not_a_generator, "TypeError: 'int' object is not iterable"),
+    (asking_a_stranger, "KeyError: '4'"),
+]
+
+
+@pytest.mark.parametrize(("fault", "says"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
+def test_a_faulty_strategy_ends_its_own_search_only(fault: Callable[[Tree], Any], says: str) -> None:
+    """Some of these once ended the whole drive, or passed for a search that chose nothing."""
+    well = drive(Driver(FakeGenerator(), FakeVerifier(by_text)), JUDGED, JUDGED, JUDGED)
+    with_it = drive(Driver(FakeGenerator(), FakeVerifier(by_text)), JUDGED, Does(fault), JUDGED)
+    assert (with_it[1].choice, with_it[1].error) == (None, says)
+    assert isinstance(with_it[1].exception, Exception)
+    for key in (0, 2):
+        assert recorded(with_it[key]) == recorded(well[key])
+
+
+def test_an_outcome_has_a_choice_or_an_error_never_both_or_neither() -> None:
+    for outcome in drive(Driver(FakeGenerator()), BestOfN(n=2), JUDGED, Does(raising)).values():
+        assert (outcome.choice is None) == bool(outcome.error)
+        assert outcome.seconds >= 0
+
+
+def test_a_strategy_that_needs_a_verifier_says_so_where_there_is_none() -> None:
+    outcomes = drive(Driver(FakeGenerator()), BestOfN(n=2), JUDGED)
+    assert outcomes[0].choice is not None
+    assert outcomes[1].error == "ValueError: this strategy needs a verifier, and the run has none"
+
+
+def test_a_prompt_that_is_too_long_ends_its_own_search() -> None:
+    outcomes = drive(Driver(FakeGenerator(context=2)), BestOfN(n=2), Does(lambda tree: iter(())))
+    assert outcomes[0].error == "ValueError: the prompt has 2 tokens and the model's context 2"
+
+
+@pytest.mark.parametrize("patience", [1, 1000])
+def test_a_verifier_that_fails_at_one_problem_fails_no_other(patience: int) -> None:
+    """Whether the traces are judged together or not: the batch is taken apart to find whose fault it is."""
+    well = drive(Driver(FakeGenerator(), FakeVerifier(by_text)), JUDGED, JUDGED, JUDGED, JUDGED)
+    verifiers = [FakeVerifier(failing(["p2"])), WrongLength(by_text, names=["p2"])]
+    for verifier, says in zip(verifiers, ["RuntimeError: cannot judge p2", "ValueError: the verifier "], strict=True):
+        outcomes = drive(Driver(FakeGenerator(), verifier, patience=patience), JUDGED, JUDGED, JUDGED, JUDGED)
+        assert outcomes[2].error.startswith(says)
+        assert [recorded(outcomes[key]) for key in (0, 1, 3)] == [recorded(well[key]) for key in (0, 1, 3)]
+
+
+def test_verifications_that_are_due_together_are_one_batch() -> None:
+    verifier = FakeVerifier(by_text)
+    drive(Driver(FakeGenerator(rounds=1000), verifier), *[JUDGED] * 8)
+    assert len(verifier.batches) == 1
+    assert verifier.batches[0] == len(verifier.seen) > 8
+
+
+def test_a_search_goes_on_while_another_is_still_generating() -> None:
+    """There are no rounds: the short one is over before the long one has had all its tokens."""
+    outcomes: list[int] = []
+    long = BestOfN(n=1)
+    generator = FakeGenerator(never_ending)
+    driver = Driver(generator, FakeVerifier(by_text), patience=2)
+
+    def short(tree: Tree) -> Ask[Choice]:
+        for _ in range(2):
+            candidates = yield from tree.extend([ROOT], until=Until.STEP)
+            yield from tree.verify(candidates)
+        return Selector("best")(entries(tree, []))
+
+    for outcome in driver.drive(searches(long, Does(short))):
+        outcomes.append(outcome.search.key)
+        if outcome.search.key == 1:
+            assert generator.clock < WORLD.tokens
+    assert outcomes == [1, 0]
+
+
+class Forgetful(FakeGenerator):
+    """Loses the requests of search 1."""
+
+    def submit(self, search: int, request: Extend) -> None:
+        if search != 1:
+            super().submit(search, request)
+
+
+def test_a_request_that_the_generator_lost_ends_its_search() -> None:
+    """The drive once waited for it for ever."""
+    outcomes = drive(Driver(Forgetful(), FakeVerifier(by_text)), JUDGED, JUDGED, JUDGED)
+    assert outcomes[1].error == "RuntimeError: the generator is idle and has not answered"
+    assert outcomes[0].choice is not None
+    assert outcomes[2].choice is not None
+
+
+class Bursting(FakeGenerator):
+    """Fails after a few tokens, as a device that is out of memory does."""
+
+    def advance(self) -> list[tuple[int, Extension]]:
+        if self.clock == 5:
+            raise MemoryError("device")
+        return super().advance()
+
+
+def test_a_generator_that_fails_ends_the_drive_and_is_left_empty() -> None:
+    generator = Bursting()
+    driver = Driver(generator, FakeVerifier(by_text))
+    with pytest.raises(MemoryError):
+        list(driver.drive(searches(JUDGED, JUDGED)))
+    assert not generator.busy
+
+
+def test_a_drive_that_is_left_half_way_leaves_no_request_behind() -> None:
+    """The model is kept warm for the next run, whose searches have the same numbers: it must not get old replies."""
+    generator, verifier = FakeGenerator(), FakeVerifier(by_text)
+    driver = Driver(generator, verifier, concurrency=3)
+    first = driver.drive(searches(*[JUDGED] * 4))
+    next(first)
+    assert generator.busy
+    first.close()  # type: ignore[attr-defined]
+    assert not generator.busy
+    again = drive(driver, *[JUDGED] * 4)
+    well = drive(Driver(FakeGenerator(), FakeVerifier(by_text)), *[JUDGED] * 4)
+    assert [recorded(again[key]) for key in range(4)] == [recorded(well[key]) for key in range(4)]
+
+
+def test_two_searches_at_once_with_one_key_are_refused() -> None:
+    twice = [Search(1, WORLD.tree("p0"), JUDGED), Search(1, WORLD.tree("p1"), JUDGED)]
+    with pytest.raises(ValueError, match="two searches at once have the key 1"):
+        list(Driver(FakeGenerator(), FakeVerifier(by_text)).drive(twice))
+
+
+@pytest.mark.parametrize("name", ["concurrency", "patience"])
+def test_a_driver_that_would_never_start_is_refused(name: str) -> None:
+    """With a concurrency of 0 it span for ever."""
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+        Driver(FakeGenerator(), **{name: 0})  # type: ignore[arg-type]
+
+
+def test_no_more_searches_are_held_than_allowed_and_they_are_made_as_they_are_needed() -> None:
+    made: list[int] = []
+    ended: list[int] = []
+
+    def each() -> Iterator[Search]:
+        for key in range(9):
+            made.append(key)
+            strategy = Does(raising) if key < 6 else JUDGED
+            assert len(made) - len(ended) <= 2 + 1, "more are made than may run"
+            yield Search(key, WORLD.tree(WORLD.names[key % 4]), strategy)
+
+    for outcome in Driver(FakeGenerator(), FakeVerifier(by_text), concurrency=2).drive(each()):
+        ended.append(outcome.search.key)
+    assert sorted(ended) == list(range(9))
+
+
+def test_no_searches_are_no_outcomes() -> None:
+    assert list(Driver(FakeGenerator()).drive([])) == []
+
+
+# -------------------------------------------------------------------------------------------------------------- journal
+
+
+@dataclass
+class Diary:
+    """Writes down what is journaled, and what the strategy has seen by then."""
+
+    said: list[tuple[str, int]] = field(default_factory=list)
+    committed: int = 0
+
+    def extended(self, search: int, request: Extend, reply: Extension) -> None:
+        assert len(request.rows) == len(reply.steps)
+        self.said.append(("extended", search))
+
+    def verified(self, search: int, request: Verify, reply: Readings) -> None:
+        assert len(request.paths) == len(reply.readings)
+        self.said.append(("verified", search))
+
+    def closed(self, outcome: Outcome) -> None:
+        self.said.append(("closed", outcome.search.key))
+
+    def commit(self) -> None:
+        self.committed = len(self.said)
+
+
+def test_every_reply_is_committed_before_its_search_sees_it() -> None:
+    diary = Diary()
+
+    @dataclass(frozen=True)
+    class Watching:
+        def search(self, tree: Tree) -> Ask[Choice]:
+            running = JUDGED.search(tree)
+            request: Request = next(running)
+            try:
+                while True:
+                    reply = yield request
+                    assert diary.committed == len(diary.said) > 0, "a reply came before its journal"
+                    request = running.send(reply)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+
+    outcomes = drive(Driver(FakeGenerator(), FakeVerifier(by_text), diary), Watching(), Watching())
+    assert not any(outcome.error for outcome in outcomes.values())
+    assert diary.committed == len(diary.said) == 6
+    for key in (0, 1):
+        assert [what for what, search in diary.said if search == key] == ["extended", "verified", "closed"]
+
+
+def test_an_outcome_is_committed_before_it_is_handed_out() -> None:
+    diary = Diary()
+    for outcome in Driver(FakeGenerator(), FakeVerifier(by_text), diary).drive(searches(JUDGED, Does(raising))):
+        assert ("closed", outcome.search.key) in diary.said[: diary.committed]
+
+
+def test_a_journal_that_fails_ends_the_drive_and_leaves_the_generator_empty() -> None:
+    """Nothing may go on that is not written down."""
+
+    class Full(Diary):
+        def commit(self) -> None:
+            raise OSError("disk full")
+
+    generator = FakeGenerator()
+    with pytest.raises(OSError, match="disk full"):
+        list(Driver(generator, FakeVerifier(by_text), Full()).drive(searches(JUDGED, JUDGED)))
+    assert not generator.busy
+
+
+def test_a_search_that_is_fed_its_journaled_replies_stands_where_it_stood() -> None:
+    """Durability: the strategy is run again with its stored replies, and asks for what comes next."""
+    kept: list[tuple[Request, Any]] = []
+
+    class Keeping(Diary):
+        def extended(self, search: int, request: Extend, reply: Extension) -> None:
+            kept.append((request, reply))
+
+        def verified(self, search: int, request: Verify, reply: Readings) -> None:
+            kept.append((request, reply))
+
+    from search.strategies.astar import AStar
+
+    [outcome] = drive(Driver(FakeGenerator(), FakeVerifier(by_text), Keeping()), AStar()).values()
+    assert len(kept) > 4
+    tree = WORLD.tree("p0")
+    running = AStar().search(tree)
+    request = next(running)
+    ended: Choice | None = None
+    for before, reply in kept:
+        if isinstance(request, Extend):
+            assert request == before
+        else:
+            assert isinstance(before, Verify)
+            assert request.paths == before.paths
+        try:
+            request = running.send(reply)
+        except StopIteration as stop:
+            ended = stop.value
+    assert ended == outcome.choice
+    assert list(tree.candidates) == list(outcome.search.tree.candidates)

@@ -1,0 +1,302 @@
+"""The shared words: paths, seeds, joins, parameters, the RunSpec, and how a run's words become a strategy."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from fakes import END, SEPARATOR, boxed, question, step_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.checks import one_of, positive
+from search.select import SELECTORS, Selector
+from search.strategies import STRATEGIES, build
+from search.strategies.astar import AStar
+from search.strategies.best_of_n import BestOfN
+from search.strategies.first_finish import FirstFinish
+from search.tree import Tree, scored
+from search.types import (
+    ROOT,
+    Answer,
+    Budget,
+    Candidate,
+    Extension,
+    Finish,
+    Join,
+    Part,
+    Readings,
+    RunSpec,
+    Sampling,
+    State,
+    Until,
+    child_of,
+    depth_of,
+    lineage,
+    order,
+    parent_of,
+    seed_of,
+)
+
+PATHS = st.lists(st.integers(0, 300), max_size=6).map(lambda indices: ".".join(map(str, indices)))
+
+
+@given(PATHS, st.integers(0, 300))
+def test_a_path_knows_its_parent_depth_and_lineage(path: str, index: int) -> None:
+    child = child_of(path, index)
+    assert parent_of(child) == path
+    assert depth_of(child) == depth_of(path) + 1 == len(lineage(child))
+    assert lineage(child) == [*lineage(path), child]
+    assert order(child) == (*order(path), index)
+
+
+def test_paths_are_sorted_as_numbers_parents_first() -> None:
+    assert sorted(["10", "2", "2.0", "", "1.9", "1.10"], key=order) == ["", "1.9", "1.10", "2", "2.0", "10"]
+    assert (depth_of(ROOT), lineage(ROOT)) == (0, [])
+
+
+def test_a_seed_is_the_address_and_nothing_else() -> None:
+    """These two numbers are in stored runs: a change of them is a change of every text."""
+    assert seed_of(0, "p1", "2.0.1") == 9147431229832112467
+    assert seed_of(7, "p1", "2.0.1") == 8695355436958281904
+    assert all(0 <= seed_of(s, "p", "0") < 1 << 63 for s in range(50))
+
+
+@given(st.integers(0, 9), st.text("p|.0", max_size=4), PATHS, st.integers(0, 9), st.text("p|.0", max_size=4), PATHS)
+def test_two_addresses_have_two_seeds(run: int, problem: str, path: str, run2: int, problem2: str, path2: str) -> None:
+    """Also where a problem's id has the characters of a path or of the divider in it."""
+    same = (run, problem, path) == (run2, problem2, path2)
+    assert (seed_of(run, problem, path) == seed_of(run2, problem2, path2)) == same
+
+
+# ---------------------------------------------------------------------------------------------------------------- specs
+
+SPEC = RunSpec(
+    problems=Part("word", {"n": 20}),
+    generator=Part("bundled"),
+    verifier=Part("prm", {"join": "min"}),
+    strategy=Part("beam", {"n": 8, "keep": 4}),
+    budget=Budget(tokens=2048),
+)
+
+
+def test_a_spec_survives_its_json() -> None:
+    again = RunSpec.from_json(SPEC.json())
+    assert again == SPEC
+    assert again.json() == SPEC.json()
+    assert again.id == SPEC.id
+    assert (type(again.sampling), type(again.budget), type(again.strategy)) == (Sampling, Budget, Part)
+
+
+def test_the_json_is_canonical() -> None:
+    """Sorted keys and no spaces: the order in which parameters were written is not part of the run."""
+    turned = replace(SPEC, strategy=Part("beam", {"keep": 4, "n": 8}))
+    assert turned.json() == SPEC.json()
+    assert SPEC.json() == json.dumps(json.loads(SPEC.json()), sort_keys=True, separators=(",", ":"))
+
+
+def test_an_id_is_stable() -> None:
+    """It is in databases and reports: changing this number orphans them."""
+    assert SPEC.id == "6d9dcfbccd8e"
+    assert len(SPEC.id) == 12
+
+
+OTHER: dict[str, list[Any]] = {
+    "problems": [Part("word", {"n": 21}), Part("guess", {"n": 20}), Part("word")],
+    "generator": [Part("other"), Part("bundled", {"dtype": "float32"})],
+    "verifier": [Part("prm", {"join": "last"}), Part("none")],
+    "strategy": [Part("beam", {"n": 8, "keep": 2}), Part("astar", {"n": 8, "keep": 4})],
+    "sampling": [Sampling(0.7), Sampling(top_k=5), Sampling(top_p=0.9), Sampling(min_p=0.1)],
+    "budget": [Budget(), Budget(tokens=2047), Budget(2048, passes=5), Budget(2048, candidates=5)],
+    "step_tokens": [63],
+    "tokens": [383],
+    "seed": [1],
+}
+
+
+def test_the_id_changes_with_every_field() -> None:
+    assert set(OTHER) == {field.name for field in fields(RunSpec)}
+    ids = [SPEC.id, *(replace(SPEC, **{name: value}).id for name, values in OTHER.items() for value in values)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_spec_that_json_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        replace(SPEC, strategy=Part("astar", {"root": math.nan})).json()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Sampling(temperature=-0.1), "temperature must be between 0 and 100, not -0.1"),
+        (lambda: Sampling(temperature=math.nan), "temperature must be between 0 and 100, not nan"),
+        (lambda: Sampling(top_k=-1), "top_k must be 0"),
+        (lambda: Sampling(top_p=0), "top_p must be above 0"),
+        (lambda: Sampling(min_p=1), "min_p must be at least 0 and below 1"),
+        (lambda: Budget(tokens=0), "budget of tokens must be at least 1, not 0"),
+        (lambda: Budget(passes=-1), "budget of passes must be at least 1, not -1"),
+        (lambda: replace(SPEC, tokens=0), "token limits must be at least 1, not 0"),
+        (lambda: positive(n=1, m=0), "m must be at least 1, not 0"),
+    ],
+)
+def test_values_out_of_range_are_refused_with_the_value(make: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+# ----------------------------------------------------------------------------------------------------- names to strategies
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_is_built_from_its_name_alone(name: str) -> None:
+    assert build(Part(name)) == STRATEGIES[name]()
+
+
+def test_words_become_parameters_of_the_right_type() -> None:
+    built = build(Part("astar", {"k": "8", "root": "0.4", "cost": "rises", "select": "weighted", "join": "prod"}))
+    assert built == AStar(k=8, root=0.4, cost="rises", select=Selector("weighted", join=Join.PROD))
+    assert build(Part("first-finish", {"n": 8.0, "m": "2"})) == FirstFinish(n=8, m=2)
+    assert build(Part("best-of-n", {"select": "borda", "power": "1.2"})) == BestOfN(select=Selector("borda", power=1.2))
+
+
+def test_a_join_alone_goes_to_the_strategys_own_selector() -> None:
+    assert build(Part("beam", {"join": "last"})) == STRATEGIES["beam"](select=Selector("best", join=Join.LAST))  # type: ignore[call-arg]
+
+
+ERRORS = [
+    (Part("best_of_n"), "unknown strategy 'best_of_n'; did you mean 'best-of-n'? (astar, beam, best-of-n, "),
+    (Part("qqqqqq"), "unknown strategy 'qqqqqq' (astar, beam, best-of-n, first-finish, greedy"),
+    (Part("best-of-n", {"n": 0}), "n must be at least 1, not 0"),
+    (Part("best-of-n", {"n": "many"}), "best-of-n: n must be a whole number, not 'many'"),
+    (Part("best-of-n", {"n": 2.5}), "best-of-n: n must be a whole number, not '2.5'"),
+    (Part("best-of-n", {"n": True}), "best-of-n: n must be a whole number, not 'True'"),
+    (Part("best-of-n", {"n": "inf"}), "best-of-n: n must be a whole number, not 'inf'"),
+    (Part("best-of-n", {"n": None}), "best-of-n: n must be a whole number, not 'None'"),
+    (Part("best-of-n", {"width": 4}), "strategy 'best-of-n' has no parameter 'width' (it takes n, select, join, power)"),
+    (Part("greedy", {"n": 4}), "strategy 'greedy' has no parameter 'n' (it takes no parameters)"),
+    (Part("greedy", {"join": "min"}), "strategy 'greedy' has no parameter 'join' (it takes no parameters)"),
+    (Part("first-finish", {"n": 2, "m": 3}), "m must be at most n, not m=3 with n=2"),
+    (Part("first-finish", {"select": "best"}), "strategy 'first-finish' has no parameter 'select' (it takes n, m)"),
+    (Part("beam", {"n": 6, "keep": 4}), "n must be a multiple of keep, not n=6 with keep=4"),
+    (Part("beam", {"select": "majorty"}), "unknown selector 'majorty'; did you mean 'majority'? ("),
+    (Part("beam", {"join": "mim"}), "unknown join 'mim'; did you mean 'min'? (last, mean, min, prod)"),
+    (Part("beam", {"select": "borda", "power": "-1"}), "power must be between 0 and 100, not -1.0"),
+    (Part("beam", {"select": "borda", "power": "big"}), "borda: power must be float, not 'big'"),
+    (Part("astar", {"root": "nan"}), "root must be between 0 and 1, not nan"),
+    (Part("astar", {"cost": "rise"}), "unknown cost 'rise'; did you mean 'rises'? (consistent, greedy, rises)"),
+]
+
+
+@pytest.mark.parametrize(("part", "says"), ERRORS, ids=[str(part) for part, _ in ERRORS])
+def test_a_bad_strategy_is_refused_in_one_line(part: Part, says: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as raised:
+        build(part)
+    assert str(raised.value).startswith(says)
+
+
+def test_names_that_are_near_are_proposed_and_others_are_not() -> None:
+    with pytest.raises(ValueError, match=r"^unknown tree 'elmm'; did you mean 'elm'\? \(elm, oak\)$"):
+        one_of("tree", "elmm", ["oak", "elm"])
+    with pytest.raises(ValueError, match=r"^unknown tree 'xyz' \(elm, oak\)$"):
+        one_of("tree", "xyz", ["oak", "elm"])
+
+
+def test_a_part_is_written_as_it_is_read() -> None:
+    assert str(Part("beam", {"n": 8, "keep": 4})) == "beam:n=8,keep=4"
+    assert str(Part("greedy")) == "greedy"
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_a_selector_is_written_by_its_name_and_join(name: str) -> None:
+    assert str(Selector(name)) == name
+    assert str(Selector(name, join=Join.MIN)) == f"{name} (min)"
+
+
+# ----------------------------------------------------------------------------------------------------------------- trees
+
+
+def grown(limit: int = 20, budget: Budget = Budget()) -> Tree:
+    """A tree with an open candidate "0" of 9 tokens and a finished one "1"."""
+    tree = Tree(question("q"), boxed, tokens_limit=limit, step_tokens=8, budget=budget)
+    tree.candidates["0"] = Candidate("0", step_of([100] * 8 + [SEPARATOR], 1, Finish.STEP))
+    tree.candidates["1"] = Candidate("1", step_of([12, END], 1, Finish.END))
+    return tree
+
+
+def test_a_row_may_have_what_the_solution_has_room_for() -> None:
+    request = next(grown().extend(["0", ROOT], n=[2, 1]))
+    assert [row.limit for row in request.rows] == [8, 8, 8]  # type: ignore[union-attr]
+    assert [row.path for row in request.rows] == ["0.0", "0.1", "0"]  # type: ignore[union-attr]
+    request = next(grown().extend(["0"], until=Until.END))
+    assert request.rows[0].limit == 20 - 9  # type: ignore[union-attr]
+    assert request.rows[0].prefix == (*question("q").tokens, *([100] * 8), SEPARATOR)  # type: ignore[union-attr]
+
+
+def test_a_candidate_without_room_gets_no_row_and_takes_none_from_others() -> None:
+    """With one place left, the parent that could not go on once had it, and the search ended for nothing."""
+    tree = grown(limit=9, budget=Budget(candidates=1))
+    request = next(tree.extend(["0", ROOT]))
+    assert [row.path for row in request.rows] == ["0"]  # type: ignore[union-attr]
+    assert tree.states["0"] == (State.FAILED, "token limit")
+
+
+def test_where_nothing_can_be_asked_for_the_reply_is_empty_at_once() -> None:
+    for asking in (grown(limit=9).extend(["0"]), grown().extend([]), grown().extend(["0"], n=0)):
+        with pytest.raises(StopIteration) as ended:
+            next(asking)
+        assert ended.value.value == ()
+
+
+def test_a_reply_of_the_wrong_kind_or_number_is_refused_and_not_charged() -> None:
+    tree = grown()
+    asking = tree.extend(["0"], n=2)
+    next(asking)
+    with pytest.raises(TypeError, match="an Extend was answered with Readings"):
+        asking.send(Readings(()))
+    asking = tree.extend(["0"], n=2)
+    next(asking)
+    with pytest.raises(ValueError, match="the generator gave 1 steps for 2 rows"):
+        asking.send(Extension((step_of([1]),)))
+    assert tree.usage.generated_tokens == 0
+    judging = tree.verify([tree.candidates["0"]])
+    next(judging)
+    with pytest.raises(TypeError, match="a Verify was answered with Extension"):
+        judging.send(Extension(()))
+
+
+def test_a_candidate_is_judged_once_however_often_it_is_named() -> None:
+    tree = grown()
+    one = tree.candidates["0"]
+    request = next(tree.verify([one, one, tree.candidates["1"]]))
+    assert request.paths == ("0", "1")  # type: ignore[union-attr]
+
+
+def test_an_answer_is_extracted_once_and_only_from_what_has_finished() -> None:
+    seen: list[str] = []
+    tree = grown()
+
+    def extract(text: str) -> Answer:
+        seen.append(text)
+        return boxed(text)
+
+    tree.extract = extract
+    assert tree.answer("0").reason == "not finished (step)"
+    assert tree.answer("1") == tree.answer("1")
+    assert (tree.answer("1").key, seen) == ("2", ["\\boxed{2}"])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -0.01, 1.01])
+def test_a_part_that_is_no_probability_makes_the_whole_score_absent(bad: float) -> None:
+    """Even where the join would not look at it."""
+    score = scored("0", "fake", (bad, 0.9), "", Join.LAST)
+    assert (score.value, score.parts) == (None, ())
+    assert score.reason == f"invalid value {bad}"
+
+
+def test_a_verifier_without_a_value_gives_a_reason_in_any_case() -> None:
+    assert scored("0", "fake", (), "no final answer", Join.MIN).reason == "no final answer"
+    assert scored("0", "fake", (), "", Join.MIN).reason == "the verifier gave no value"
+    assert scored("0", "fake", (0.0, 1.0), "", Join.MEAN).value == 0.5
