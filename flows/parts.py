@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.strategies import resolved
 from search.types import Budget, Part, RunSpec, Sampling
 
 
@@ -77,7 +78,7 @@ def spec(
         problems=part(problems),
         generator=model_part(generator),
         verifier=part(verifier),
-        strategy=Part(chosen.name, {**chosen.params, **extra}),
+        strategy=resolved(Part(chosen.name, {**chosen.params, **extra})),
         sampling=Sampling(temperature=temperature, top_p=top_p),
         budget=Budget(tokens=None if budget is None else count(budget), passes=passes),
         seed=seed,

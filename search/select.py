@@ -121,6 +121,7 @@ class Rule:
     summed: bool
     unit: str
     needs_verifier: bool = False
+    takes_power: bool = False
 
 
 def _value(selector: Selector, entry: Entry) -> float | None:
@@ -163,7 +164,7 @@ SELECTORS: dict[str, Rule] = {
     "best": Rule(_values, summed=False, unit="score", needs_verifier=True),
     "weighted": Rule(_values, summed=True, unit="summed score", needs_verifier=True),
     "self-certainty": Rule(_certainties, summed=False, unit="self-certainty"),
-    "borda": Rule(_borda, summed=True, unit="points"),
+    "borda": Rule(_borda, summed=True, unit="points", takes_power=True),
     "logprob": Rule(_logprobs, summed=False, unit="mean ln p"),
     "shortest": Rule(_shortest, summed=False, unit="minus tokens"),
 }

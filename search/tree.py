@@ -173,11 +173,28 @@ class Tree:
             if not isinstance(reply, Readings):
                 raise TypeError(f"a Verify was answered with {type(reply).__name__}")
             self.usage.verified(reply)
-            for path, reading in zip(allowed, reply.readings, strict=True):
-                self.scores[path] = scored(path, self.verifier, reading.parts, reading.reason, self.join)
+            for path, trace, reading in zip(allowed, traces, reply.readings, strict=True):
+                parts, reason = reading.parts, reading.reason
+                if len(parts) not in (0, 1, len(trace.steps)):
+                    parts, reason = (), f"{len(parts)} values for {len(trace.steps)} steps"
+                self.scores[path] = scored(path, self.verifier, parts, reason, self.join)
         for path in fresh[len(allowed) :]:
             self.scores[path] = Score(path, self.verifier, None, reason="the budget of verifier passes is spent")
         return tuple(self.scores[c.path] for c in asked)
+
+    def distinct(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """One of each text: a candidate that wrote the same step as an earlier sibling is merged into it, so that it costs
+        no verifier pass and no place."""
+        seen: set[tuple[Path, bytes]] = set()
+        kept = []
+        for candidate in candidates:
+            key = (candidate.parent, candidate.step.tokens.tobytes())
+            if key in seen:
+                self.mark([candidate], State.MERGED, "same step as a sibling")
+            else:
+                seen.add(key)
+                kept.append(candidate)
+        return kept
 
     def mark(self, candidates: Iterable[Candidate], state: State, cause: str) -> None:
         """Records why the strategy dropped (or merged) candidates."""

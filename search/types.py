@@ -175,7 +175,8 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a verifier answers for one trace: a value in [0, 1] for each step (higher = better), and what it cost."""
+    """What a verifier answers for one trace: a value in [0, 1] for each step, or one for the whole trace (higher = better),
+    and what it cost."""
 
     parts: tuple[float, ...]
     reason: str = ""  # why there is no value, where parts is empty

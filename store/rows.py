@@ -52,6 +52,7 @@ class AttemptRow:
     correct: bool | None
     grader: str | None
     generated_tokens: int | None
+    verifier_passes: int | None
     candidates: int | None
     seconds: float | None
 

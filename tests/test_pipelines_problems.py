@@ -49,13 +49,7 @@ def test_gold_steps_are_labelled_right_and_give_the_answer(name: str) -> None:
         assert family.check(instance.answer, boxed)
 
 
-SAME_STEP = pytest.mark.xfail(
-    strict=True,
-    reason="Word.corrupt leaves out a step that equals the next one ('buys 28 more', 'finds 28 more'): labelled right",
-)
-
-
-@pytest.mark.parametrize("name", [pytest.param("word", marks=SAME_STEP), "countdown", "guess"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_corrupted_solution_ends_in_its_only_wrong_step(name: str) -> None:
     family, rng = FAMILIES[name], random.Random(8)
     for _ in range(1000):

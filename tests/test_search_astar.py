@@ -250,7 +250,8 @@ def test_a_perfect_verifier_never_has_a_wrong_state_expanded_while_a_right_one_i
 def test_every_scored_successor_is_one_pass_and_every_token_is_counted() -> None:
     ran = World().run(AStar(k=3))
     for tree, _ in ran.choices():
-        successors = [c for c in tree.candidates.values() if c.open or c.finished]
+        merged = {path for path, (state, _) in tree.states.items() if state is State.MERGED}
+        successors = [c for c in tree.candidates.values() if (c.open or c.finished) and c.path not in merged]
         assert tree.usage.verifier_passes == len(successors) == len(tree.scores)
         assert tree.usage.generated_tokens == sum(len(c.step) for c in tree.candidates.values())
 

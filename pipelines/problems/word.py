@@ -139,7 +139,7 @@ class Word:
         elif kind < 0.84:  # the wrong operation
             op = rng.choice([op for op in "+-*/" if op != equation.op])
             bad = _recomputed(rng, equation.left, op, equation.right)
-        elif at + 1 < len(plan):  # a step left out
+        elif at + 1 < len(plan) and (plan[at + 1].op, plan[at + 1].right) != (equation.op, equation.right):  # a step left out
             said = instance.steps[at + 1].split(":")[0]
             bad = _recomputed(rng, equation.left, plan[at + 1].op, plan[at + 1].right)
         else:

@@ -37,9 +37,9 @@ from pipelines.train.muon import MuonAdamW, warm_then_linear
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-MIX = {"word": 0.5, "countdown": 0.38, "guess": 0.12}
+MIX = {"word": 0.45, "countdown": 0.43, "guess": 0.12}
 POOL = 2000
-PAGES = 0.6  # of the drills are pages of Countdown states
+PAGES = 0.85  # of the drills are pages of Countdown states
 TOP = 2  # layers above the one that the language-model loss reads
 
 
@@ -101,15 +101,19 @@ class Sequences:
         return Labelled(ids, classes, follows, "drill")
 
     def page(self) -> Labelled:
-        """Countdown states without a solution, half of them dead ends: the skill of looking ahead, ten labels a page."""
+        """Countdown states, half of them dead ends: the skill of looking ahead. After its label each state is solved, or
+        said to have no solution, and the trunk is taught to predict that: it learns what to look for."""
         ids = [self.user, *self.encode("Drill."), self.assistant]
-        classes = [-100] * len(ids)
-        for _ in range(10):
+        classes, follows = [-100] * len(ids), [-100] * len(ids)
+        for _ in range(7):
             numbers, target, alive = state(self.rng)
-            tokens = self.encode(f"left {','.join(map(str, numbers))}, need {target}.") + self.separator
-            ids += tokens
-            classes += [-100] * (len(tokens) - 1) + [int(alive)]
-        return Labelled(ids, classes, [-100] * len(ids), "page")
+            asked = self.encode(f"left {','.join(map(str, numbers))}, need {target}.") + self.separator
+            solved = [e for e, rest in moves(numbers) if reachable(tuple(sorted(rest)), target)]
+            said = self.encode(f"{self.rng.choice(solved)}." if solved else "No value.") + self.separator
+            ids += asked + said
+            classes += [-100] * (len(asked) - 1) + [int(alive)] + [-100] * len(said)
+            follows += [-100] * (len(asked) - 1) + said + [-100]
+        return Labelled(ids, classes, follows, "page")
 
     def one(self, drills: float, own: float) -> Labelled:
         pick = self.rng.random()
@@ -140,7 +144,7 @@ class Sequences:
 def state(rng: random.Random) -> tuple[tuple[int, ...], int, bool]:
     """Numbers, a target, and whether it can be reached; reachable half of the time, unreachable ones near a reachable one."""
     while True:
-        numbers = tuple(rng.randint(1, 30 if rng.random() < 0.7 else 99) for _ in range(rng.choices((2, 3), (0.65, 0.35))[0]))
+        numbers = tuple(rng.randint(1, 30 if rng.random() < 0.7 else 99) for _ in range(rng.choices((2, 3), (0.8, 0.2))[0]))
         left: tuple[int, ...] = numbers
         while len(left) > 1:
             left = rng.choice([rest for _, rest in moves(left)])
@@ -156,7 +160,7 @@ def state(rng: random.Random) -> tuple[tuple[int, ...], int, bool]:
 def drill_share(done: float, begun: bool) -> float:
     """Drills alone until checking arithmetic is learned; few of them after, or when a trained model goes on."""
     if begun:
-        return 0.2
+        return 0.4 if done < 0.5 else 0.15
     return 0.7 if done < 0.15 else 0.3 if done < 0.3 else 0.1
 
 

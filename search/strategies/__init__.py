@@ -56,9 +56,28 @@ def build(part: Part) -> Strategy:
     return cls(**values)
 
 
+def resolved(part: Part) -> Part:
+    """The same strategy with every parameter written out, so that one strategy has one name in a RunSpec, whatever was left
+    to defaults, and a default that changes later changes no stored run."""
+    built = build(part)
+    params: dict[str, Any] = {f.name: getattr(built, f.name) for f in fields(built)}  # type: ignore[arg-type]
+    selector = params.pop("select", None)
+    if selector is not None:
+        params["select"] = selector.name
+        if selector.join is not None:
+            params["join"] = str(selector.join)
+        if SELECTORS[selector.name].takes_power:
+            params["power"] = selector.power
+    return Part(part.name, params)
+
+
 def _selector(name: str, given: Mapping[str, Any]) -> Selector:
     one_of("selector", name, SELECTORS)
     values: dict[str, Any] = {"name": name}
+    if "join" in given and not SELECTORS[name].needs_verifier:
+        raise ValueError(f"selector '{name}' takes no join: it reads no scores")
+    if "power" in given and not SELECTORS[name].takes_power:
+        raise ValueError(f"selector '{name}' takes no power; borda does")
     if "join" in given:
         one_of("join", str(given["join"]), list(Join))
         values["join"] = Join(given["join"])
@@ -79,4 +98,4 @@ def _cast(owner: str, key: str, value: Any, like: Any) -> Any:
         raise ValueError(f"{owner}: {key} must be {wanted}, not '{value}'") from None
 
 
-__all__ = ["STRATEGIES", "Strategy", "build"]
+__all__ = ["STRATEGIES", "Strategy", "build", "resolved"]

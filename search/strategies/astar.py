@@ -8,8 +8,8 @@ sum of the drops of r, U the sum of its rises, h0 the root's h. Three costs, the
     greedy      edge = 0                f = 1 - r        best-first search, the ablation
 
 Under `consistent` ties (every step that does not lose) go to the higher r, then the deeper path.
-The frontier is global and keeps siblings; a goal is tested when popped; a cut step is no goal; a state is expanded
-once.
+The frontier is global and keeps siblings; a goal is tested when popped; a cut step is no goal, nor is a solution without
+an answer; a state is expanded once.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ class AStar:
         state, popped = ROOT, None
         for _ in range(self.expansions):
             children = yield from tree.extend([state], n=self.k, until=Until.STEP)
-            yield from tree.verify(c for c in children if c.open or c.finished)
-            self._push(tree, frontier, children)
+            fresh = tree.distinct(c for c in children if c.open or c.finished)
+            yield from tree.verify(fresh)
+            self._push(tree, frontier, fresh)
             popped = self._pop(tree, frontier, goals)
             if popped is None or tree.spent or tree.unjudged:
                 break
@@ -78,20 +79,12 @@ class AStar:
         tree.mark((c for c in [*left, *unexpanded] if c.open), State.PRUNED, "left in the frontier")
         return self.select(entries(tree, goals or [c for c in left if c.finished]))
 
-    def _push(self, tree: Tree, frontier: list[tuple[Key, Path]], children: tuple[Candidate, ...]) -> None:
-        seen: set[bytes] = set()
+    def _push(self, tree: Tree, frontier: list[tuple[Key, Path]], children: list[Candidate]) -> None:
         for child in children:
-            score = tree.scores.get(child.path)
-            if score is None:
-                continue
+            score = tree.scores[child.path]
             if score.value is None:
                 tree.mark([child], State.PRUNED, score.reason)
                 continue
-            text = child.step.tokens.tobytes()
-            if text in seen:
-                tree.mark([child], State.MERGED, "same step as a sibling")
-                continue
-            seen.add(text)
             rewards = [self.root, *(tree.scores[p].value or 0.0 for p in lineage(child.path))]
             f = f_value(self.cost, rewards)
             heapq.heappush(frontier, ((f, -score.value, -child.depth, order(child.path)), child.path))
@@ -103,5 +96,8 @@ class AStar:
             candidate = tree.candidates[path]
             if not candidate.finished:
                 return path
-            goals.append(candidate)
+            if tree.answer(path).key is None:
+                tree.mark([candidate], State.PRUNED, "no answer")
+            else:
+                goals.append(candidate)
         return None

@@ -37,32 +37,22 @@ class Beam:
 
     def search(self, tree: Tree) -> Ask[Choice]:
         done: list[Candidate] = []
+        spare: list[Candidate] = []  # finished, but below the beam: better than nothing where no survivor finishes
         children = yield from tree.extend([ROOT], n=self.n, until=Until.STEP)
         for depth in range(1, self.depth + 1):
-            scores = yield from tree.verify(c for c in children if c.open or c.finished)
+            fresh = tree.distinct(c for c in children if c.open or c.finished)
+            scores = yield from tree.verify(fresh)
             values = {s.path: s.value for s in scores if s.value is not None}
             for lacking in (s for s in scores if s.value is None):
                 tree.mark([tree.candidates[lacking.path]], State.PRUNED, lacking.reason)
-            alive = self._distinct(tree, [c for c in children if c.path in values])
+            alive = [c for c in fresh if c.path in values]
             alive.sort(key=lambda c: (-values[c.path], order(c.path)))
             places = self.keep - len(done)
             tree.mark(alive[places:], State.PRUNED, "below the beam")
+            spare += [c for c in alive[places:] if c.finished]
             done += [c for c in alive[:places] if c.finished]
             survivors = [c for c in alive[:places] if c.open]
             if not survivors or depth == self.depth or tree.spent or tree.unjudged:
                 break
             children = yield from tree.extend(survivors, n=shares(self.n, len(survivors)), until=Until.STEP)
-        return self.select(entries(tree, done))
-
-    def _distinct(self, tree: Tree, candidates: list[Candidate]) -> list[Candidate]:
-        """One of each text: siblings that wrote the same step are merged into the first of them."""
-        seen: set[tuple[str, bytes]] = set()
-        kept = []
-        for candidate in candidates:
-            key = (candidate.parent, candidate.step.tokens.tobytes())
-            if key in seen:
-                tree.mark([candidate], State.MERGED, "same step as a sibling")
-            else:
-                seen.add(key)
-                kept.append(candidate)
-        return kept
+        return self.select(entries(tree, done or spare))

@@ -1,0 +1,140 @@
+"""The work of a run on the real bundled models, without Prefect, and what the database holds after it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import laws
+import pytest
+
+from flows import work
+from flows.parts import spec
+from search.strategies import STRATEGIES
+from search.types import Problem, RunSpec
+from store import queries
+from store.database import Database, open_database
+from store.runs import find_run
+
+PROBLEMS = "word:count=6,levels=2-4,seed=3"
+SETTINGS = {
+    "astar": "astar:k=3",
+    "beam": "beam:n=4,keep=2",
+    "best-of-n": "best-of-n:n=4,select=weighted",
+    "first-finish": "first-finish:n=4,m=2",
+    "greedy": "greedy",
+}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with open_database(tmp_path / "runs.db") as opened:
+        yield opened
+
+
+def rows(database: Database, sql: str) -> list[tuple[object, ...]]:
+    """Straight from the file, with nothing of ours between."""
+    with sqlite3.connect(database.shown) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_every_strategy_has_a_setting_here() -> None:
+    assert set(SETTINGS) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_run_of_each_strategy_leaves_its_whole_search_in_the_database(database: Database, name: str) -> None:
+    asked = spec(PROBLEMS, SETTINGS[name])
+    run = work.evaluate(database, asked, name)
+    found = queries.summary(database, run)
+    assert (found.problems, found.done, found.failed, found.graded) == (6, 6, 0, 6)
+    assert queries.tokens_match(database, run) == []
+    (orphans,) = rows(
+        database,
+        "select count(*) from candidate c where c.parent <> '' and not exists "
+        "(select 1 from candidate p where p.attempt_id = c.attempt_id and p.path = c.parent)",
+    )
+    assert orphans == (0,)
+    chosen = rows(
+        database,
+        "select a.answer, c.answer, c.state from attempt a join candidate c on c.attempt_id = a.id and c.path = a.path",
+    )
+    assert len(chosen) >= 4
+    assert all(said == held and state == "finished" for said, held, state in chosen)
+    (passes,) = rows(database, "select sum(verifier_passes) from attempt")
+    (scored,) = rows(database, "select count(*) from score where value is not null")
+    assert passes == scored
+    if name in ("beam", "astar"):
+        assert rows(database, "select count(*) from candidate where state in ('pruned', 'merged')") != [(0,)]
+
+
+def test_running_the_same_spec_again_generates_nothing(database: Database) -> None:
+    asked = spec(PROBLEMS, "best-of-n:n=2")
+    work.evaluate(database, asked)
+    before = rows(database, "select attempt_id, path, text from candidate order by 1, 2")
+    seen: list[int] = []
+    work.evaluate(database, asked, watch=lambda progress: seen.append(progress.done))
+    assert seen == []
+    assert rows(database, "select attempt_id, path, text from candidate order by 1, 2") == before
+
+
+def test_a_run_cut_off_in_the_middle_goes_on_and_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    asked = spec(PROBLEMS, "beam:n=4,keep=2")
+    texts = []
+    for name in ("whole", "cut"):
+        with open_database(tmp_path / f"{name}.db") as opened:
+            if name == "cut":
+
+                def stop(progress: work.Progress) -> None:
+                    if progress.done == 2:
+                        raise KeyboardInterrupt
+
+                with pytest.raises(KeyboardInterrupt):
+                    work.evaluate(opened, asked, watch=stop)
+                assert find_run(opened, asked.id).status == "interrupted"
+            work.evaluate(opened, asked)
+            assert find_run(opened, asked.id).status == "done"
+            texts.append(
+                rows(
+                    opened,
+                    "select problem_key, c.path, text, c.state from candidate c join attempt a on a.id = attempt_id order by 1, 2",
+                )
+            )
+    assert texts[0] == texts[1]
+
+
+def test_the_same_texts_come_out_whatever_runs_beside_a_search() -> None:
+    asked = spec(PROBLEMS, "beam:n=4,keep=2")
+    problems = [(i, p) for i, p in enumerate(_problems(asked))]
+    together = {o.search.key: _texts(o) for o in work.solve(problems, asked)}
+    for pair in problems[:3]:
+        (alone,) = work.solve([pair], asked)
+        assert _texts(alone) == together[pair[0]]
+
+
+def test_a_token_budget_is_never_passed_on_the_real_model() -> None:
+    for name, setting in SETTINGS.items():
+        for budget in ("1", "50", "333"):
+            asked = spec(PROBLEMS, setting, budget=budget)
+            for outcome in work.solve(list(enumerate(_problems(asked))), asked):
+                assert outcome.error == "", (name, outcome.error)
+                assert outcome.search.tree.usage.generated_tokens <= int(budget)
+
+
+def test_no_search_made_here_can_reach_a_reference_answer() -> None:
+    asked = spec(PROBLEMS, "beam:n=4,keep=2")
+    problem = Problem("p", "Ben has 2 coins. Ben finds 3 more. How many coins does Ben have now?", "the-reference-7719")
+    made = work.search_of(0, problem, asked, work.generator_of(asked.generator), work.verifier_of(asked.verifier))
+    assert laws.trail("the-reference-7719", made) is None
+    assert laws.trail("the-reference-7719", [made, problem]) is not None
+
+
+def _problems(asked: RunSpec) -> list[Problem]:
+    from pipelines.problems.load import load_problems
+
+    return load_problems(asked.problems)
+
+
+def _texts(outcome: object) -> dict[str, str]:
+    return {path: c.step.text for path, c in outcome.search.tree.candidates.items()}  # type: ignore[attr-defined]

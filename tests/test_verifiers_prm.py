@@ -1,0 +1,112 @@
+"""The token-classification reader on the bundled reward model and on tiny ones built here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.models import BUNDLED, ModelError
+from search.types import Finish, Question, Step, Trace
+from verifiers.prm import TokenPRM, load_prm
+
+QUESTION = Question("q", "Ben has 27 coins. Ben finds 12 more. Ben loses 9. How many coins does Ben have now?", ())
+STEPS = ("Finds 12 more: 27+12=39.\n\n", "Loses 9: 39-9=30.\n\n", "The answer is \\boxed{30}")
+
+
+def trace(*texts: str) -> Trace:
+    empty = np.zeros(0, dtype=np.float32)
+    return Trace(QUESTION, tuple(Step(np.zeros(0, np.int32), t, empty, empty, empty, Finish.STEP) for t in texts))
+
+
+@pytest.fixture(scope="module")
+def prm() -> TokenPRM:
+    return load_prm()
+
+
+def straight(texts: tuple[str, ...]) -> list[float]:
+    """The same reading written out from the card's facts, one step at a time, each prefix computed afresh."""
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED["reward"])
+    model = AutoModelForTokenClassification.from_pretrained(BUNDLED["reward"], dtype=torch.float32).eval()
+    values = []
+    for i in range(len(texts)):
+        text = f"<|user|>{QUESTION.text}<|assistant|>" + "".join(t.strip() + "\n\n" for t in texts[: i + 1])
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            logits = model(input_ids=ids).logits[0, -1]
+        values.append(torch.softmax(logits, -1)[1].item())
+    return values
+
+
+def test_one_pass_reads_what_a_pass_for_each_prefix_reads(prm: TokenPRM) -> None:
+    (reading,) = prm.score([trace(*STEPS)])
+    assert list(reading.parts) == pytest.approx(straight(STEPS), abs=2e-6)
+    assert reading.passes == 1
+    assert reading.tokens > 40
+
+
+def test_a_batch_gives_the_values_of_one_by_one(prm: TokenPRM) -> None:
+    traces = [trace(*STEPS[: 1 + i % 3], *(["Loses 2: 30-2=28."] * (i % 4))) for i in range(40)]
+    together = prm.score(traces)
+    for one, reading in zip(traces, together, strict=True):
+        (alone,) = prm.score([one])
+        assert alone.parts == pytest.approx(reading.parts, abs=2e-6)
+        assert len(reading.parts) == len(one.steps)
+
+
+def test_a_slip_scores_below_the_right_step_at_the_same_place(prm: TokenPRM) -> None:
+    right, wrong = prm.score([trace(STEPS[0]), trace("Finds 12 more: 27+12=38.\n\n")])
+    assert right.parts[0] > wrong.parts[0] + 0.3
+
+
+def test_a_trace_over_the_models_context_gets_no_value_and_says_so(prm: TokenPRM) -> None:
+    long, short = prm.score([trace(*(["Loses 9: 39-9=30."] * 200)), trace(*STEPS)])
+    assert long.parts == ()
+    assert "over the reward model's context of 1024" in long.reason
+    assert len(short.parts) == 3
+
+
+def test_a_model_that_is_not_a_two_label_token_classifier_is_refused_in_one_line() -> None:
+    with pytest.raises(ModelError, match="LlamaForCausalLM.*must be a token classifier with 2 labels"):
+        load_prm(str(BUNDLED["generator"]))
+
+
+def test_classes_named_the_other_way_round_are_read_by_their_names(tmp_path: Path) -> None:
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    model = AutoModelForTokenClassification.from_pretrained(BUNDLED["reward"], dtype=torch.float32)
+    model.score.weight.data = model.score.weight.data.flip(0)
+    model.score.bias.data = model.score.bias.data.flip(0)
+    model.config.id2label = {0: "right", 1: "wrong"}
+    model.config.label2id = {"right": 0, "wrong": 1}
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(BUNDLED["reward"]).save_pretrained(tmp_path)
+    (turned,) = load_prm(str(tmp_path)).score([trace(*STEPS)])
+    (plain,) = load_prm().score([trace(*STEPS)])
+    assert turned.parts == pytest.approx(plain.parts, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: None, "has no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "has no weights"),
+        (
+            lambda folder: ((folder / "config.json").write_text("{}"), (folder / "pytorch_model.bin").write_bytes(b"x")),
+            "only pickled weights",
+        ),
+    ],
+)
+def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path: Path, make: object, says: str) -> None:
+    make(tmp_path)  # type: ignore[operator]
+    with pytest.raises(ModelError, match=says):
+        load_prm(str(tmp_path))
+
+
+def test_a_folder_that_does_not_exist_is_refused_in_one_line() -> None:
+    with pytest.raises(ModelError, match=r"model folder '/no/such/folder' does not exist"):
+        load_prm("/no/such/folder")
