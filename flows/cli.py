@@ -25,7 +25,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DATABASE = os.path.join(".ponderosa", "ponderosa.db")
+FOLDER = ".ponderosa"
+DATABASE = os.path.join(FOLDER, "ponderosa.db")
 
 DatabaseOption = Annotated[str, typer.Option("--database", "-d", envvar="PONDEROSA_DATABASE", help="File or URL.")]
 StrategyOption = Annotated[str, typer.Option(help="NAME or NAME:KEY=VALUE,...; `ponderosa strategies` lists them.")]
@@ -113,7 +114,7 @@ def run(
     asked = spec(
         problems, strategy, verifier, generator, settings, budget, passes, temperature, top_p, seed, tokens, step_tokens
     )
-    _evaluate([asked], [name or str(asked.strategy)], database, plain)
+    _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain)
 
 
 @app.command()
@@ -144,7 +145,7 @@ def sweep(
                 )
                 specs.append(asked)
                 many = f" seed {number}" if len(seed) > 1 else ""
-                names.append(f"{asked.strategy}" + (f" budget {bound}" if bound else "") + many)
+                names.append(one + (f" budget {bound}" if bound else "") + many)
     _evaluate(specs, names, database, plain)
 
 
@@ -233,6 +234,7 @@ def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool
 
 def main() -> None:
     """The entry point: every error that is the user's to mend is one line and an exit code."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
     try:
         app()
     except KeyboardInterrupt:

@@ -27,7 +27,7 @@ def run(problems: int, database: str, plain: bool) -> None:
     began = time.monotonic()
     sets = [f"{family}:split=test,count={problems},seed=1" for family in FAMILIES]
     specs = [spec(one, strategy) for one in sets for strategy in STRATEGIES]
-    ids = launch.launch(specs, [str(s.strategy) for s in specs], database, plain)
+    ids = launch.launch(specs, [*STRATEGIES] * len(FAMILIES), database, plain)
     wall = time.monotonic() - began
     out = tables.console()
     with open_database(database) as opened:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Sequence
 
 from flows import work
+from flows.cli import DATABASE, FOLDER
 from flows.progress import shown
 from search.types import RunSpec
 from store.database import open_database
@@ -17,6 +19,8 @@ def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain:
     """Runs the specs one after another; their ids. All are checked before the first one starts."""
     for spec in specs:
         work.check(spec)
+    if database == DATABASE:
+        os.makedirs(FOLDER, exist_ok=True)
     open_database(database).close()  # a bad database is said before anything is loaded
     if plain:
         return [_plain(spec, name, database) for spec, name in zip(specs, names, strict=True)]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from flows.show import drawn, escaped, oneline
 from search.select import SELECTORS, Selector
-from search.types import Score, State
+from search.types import Part, Score, State
 from store import queries
 from store.runs import Run, find_run, list_runs, planned
 
@@ -225,22 +225,19 @@ def _figures(figures: Mapping[str, Any]) -> list[str]:
 
 
 def list_strategies() -> None:
-    from search.strategies import STRATEGIES
+    from search.strategies import STRATEGIES, resolved
     from verifiers.registry import VERIFIERS
 
-    made = table("strategy", "parameters and defaults", "")
-    for name, cls in STRATEGIES.items():
-        defaults = ",".join(f"{f.name}={f.default}" for f in fields(cls))  # type: ignore[arg-type]
-        made.add_row(name, defaults or "–", (cls.__doc__ or "").strip().split("\n")[0])
     out = console()
-    out.print(made)
-    out.print()
-    selectors = table("selector", "chooses by")
+    out.print("strategies, as NAME or NAME:KEY=VALUE,...\n")
+    for name, cls in STRATEGIES.items():
+        defaults = ",".join(f"{key}={value}" for key, value in resolved(Part(name)).params.items())
+        out.print(f"  {name:<14} {(cls.__doc__ or '').strip().splitlines()[0]}")
+        out.print(f"  {'':<14} {name}{':' + defaults if defaults else ''}\n")
+    out.print("selectors, as select=NAME; those that read scores take join=last|min|prod|mean\n")
     for name, rule in SELECTORS.items():
-        selectors.add_row(name, rule.unit + (" (needs a verifier)" if rule.needs_verifier else ""))
-    out.print(selectors)
-    out.print()
-    verifiers = table("verifier", "join", "")
+        out.print(f"  {name:<14} {rule.about}{' (needs a verifier)' if rule.needs_verifier else ''}")
+    out.print("\nverifiers, as NAME or NAME:join=...,...\n")
     for name, known in VERIFIERS.items():
-        verifiers.add_row(name, known.join, known.about)
-    out.print(verifiers)
+        takes = ", ".join(f"{key}=" for key in ("join", *known.takes))
+        out.print(f"  {name:<14} {known.about}; join={known.join} ({takes})")

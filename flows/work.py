@@ -93,6 +93,8 @@ def check(spec: RunSpec) -> None:
 
     build(spec.strategy)
     check_verifier(spec.verifier)
+    if spec.problems.name != "question":
+        load_problems(spec.problems)
     locate(spec.generator.name, "generator")
     if spec.verifier.name == "prm":
         locate(str(spec.verifier.params.get("model", "bundled")), "reward")

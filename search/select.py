@@ -120,6 +120,7 @@ class Rule:
     weigh: Callable[[Selector, Sequence[Entry]], Sequence[float | None]]
     summed: bool
     unit: str
+    about: str
     needs_verifier: bool = False
     takes_power: bool = False
 
@@ -160,13 +161,13 @@ def _shortest(_: Selector, pool: Sequence[Entry]) -> list[float | None]:
 
 
 SELECTORS: dict[str, Rule] = {
-    "majority": Rule(_ones, summed=True, unit="votes"),
-    "best": Rule(_values, summed=False, unit="score", needs_verifier=True),
-    "weighted": Rule(_values, summed=True, unit="summed score", needs_verifier=True),
-    "self-certainty": Rule(_certainties, summed=False, unit="self-certainty"),
-    "borda": Rule(_borda, summed=True, unit="points", takes_power=True),
-    "logprob": Rule(_logprobs, summed=False, unit="mean ln p"),
-    "shortest": Rule(_shortest, summed=False, unit="minus tokens"),
+    "majority": Rule(_ones, True, "votes", "the answer most candidates gave"),
+    "best": Rule(_values, False, "score", "the candidate with the highest score", needs_verifier=True),
+    "weighted": Rule(_values, True, "summed score", "the answer with the highest sum of scores", needs_verifier=True),
+    "self-certainty": Rule(_certainties, False, "self-certainty", "the candidate the generator was surest of"),
+    "borda": Rule(_borda, True, "points", "votes weighted by the rank of self-certainty to a power", takes_power=True),
+    "logprob": Rule(_logprobs, False, "mean ln p", "the candidate with the highest mean log-probability of a token"),
+    "shortest": Rule(_shortest, False, "minus tokens", "the candidate with the fewest tokens"),
 }
 
 

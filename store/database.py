@@ -125,11 +125,11 @@ def _check_file(path: Path, create: bool) -> bool:
     try:
         if path.is_dir():
             raise StoreError(f"the database '{path}' is a directory; name a file in it: {path / 'ponderosa.db'}")
+        if not create and not path.exists():
+            raise StoreError(f"there is no database at '{path}'; check the name, or start a run to create it")
         if not path.parent.is_dir():
             raise StoreError(f"the database's directory '{path.parent}' does not exist; create it first")
         if not path.exists():
-            if not create:
-                raise StoreError(f"there is no database at '{path}'; check the name, or start a run to create it")
             _create(path)
         with path.open("rb") as file:
             head = file.read(len(_HEADER))

@@ -71,7 +71,7 @@ def test_a_trace_over_the_models_context_gets_no_value_and_says_so(prm: TokenPRM
 
 
 def test_a_model_that_is_not_a_two_label_token_classifier_is_refused_in_one_line() -> None:
-    with pytest.raises(ModelError, match="LlamaForCausalLM.*must be a token classifier with 2 labels"):
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM.*must be a token classifier with 2 labels"):
         load_prm(str(BUNDLED["generator"]))
 
 

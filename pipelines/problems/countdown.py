@@ -1,17 +1,18 @@
-"""Countdown: combine the numbers, each once, with + - * / into the target. Level = how many numbers, 3 or 4.
+"""Countdown: combine the numbers, each once, with + - * / into the target. Levels: three numbers to 9, three to 15, four to 15.
 
     Use 15, 12, 8, 4 to make 39.
 
     12/4=3, left 15,8,3, need 39.
 
-    8*3=24, left 15,24, need 39.
+    8*3=24, left 15,24: 39,9, need 39.
 
     15+24=39, left 39, need 39.
 
     The answer is \\boxed{15+(8*(12/4))}
 
 A search problem: a legal step may be a dead end, and only looking ahead tells. Each step restates what is left and what is
-needed, so that judging it needs nothing before it. Numbers 1 to 15, targets 10 to 60, every intermediate value 1 to 99.
+needed, and of two numbers left all they can make, so that judging a step needs nothing before it. Targets are 10 to 60, every
+intermediate value 1 to 99.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from functools import lru_cache
 
 from .instance import Equation, Instance, apply, slip
 
-LINE = re.compile(r"^(\d{1,3})([-+*/])(\d{1,3})=(\d{1,3}), left ([\d,]+), need (\d{1,3})\.$")
+LINE = re.compile(r"^(\d{1,3})([-+*/])(\d{1,3})=(\d{1,3}), left ([\d,]+)(?:: ([\d,]+))?, need (\d{1,3})\.$")
+NUMBERS = {1: (3, 9), 2: (3, 15), 3: (4, 15)}  # level -> how many, how large
 ANSWER = re.compile(r"\\boxed\{([^{}]*)\}")
 STRAY_RATE = 0.25  # of the demonstrations walk at random from some step on, and end honestly beside the target
 
@@ -55,11 +57,12 @@ class Countdown:
     """The Countdown family."""
 
     name = "countdown"
-    levels = (3, 4)
+    levels = tuple(NUMBERS)
 
     def make(self, rng: random.Random, level: int) -> Instance:
         while True:
-            numbers = tuple(rng.randint(1, 15) for _ in range(level))
+            many, largest = NUMBERS[level]
+            numbers = tuple(rng.randint(1, largest) for _ in range(many))
             path: list[Equation] = []
             state = numbers
             while len(state) > 1:
@@ -104,20 +107,22 @@ class Countdown:
         kind = rng.random()
         dead = [o for o in moves(before) if not reachable(tuple(sorted(o[1])), target)]
         need = target
-        if kind < 0.62 and dead:
+        if kind < 0.58 and dead:
             equation, after = rng.choice(dead)
-        elif kind < 0.82 or not dead:  # a wrong result, often the one wished for
+        elif kind < 0.76 or not dead:  # a wrong result, often the one wished for
             wished = target if len(after) == 1 and equation.result != target else slip(rng, equation.result)
             wrong = wished if rng.random() < 0.5 else slip(rng, equation.result)
             equation = Equation(equation.left, equation.op, equation.right, wrong)
             after = (*after[:-1], wrong)
-        elif kind < 0.92:  # a number that is not there, or a list that is wrong
+        elif kind < 0.86:  # a number that is not there, or a list that is wrong
             if rng.random() < 0.5 or len(after) == 1:
                 other = _recombined(rng, equation)
                 equation, after = other, (*after[:-1], other.result)
             else:
                 i = rng.randrange(len(after))
                 after = (*after[:i], slip(rng, after[i]), *after[i + 1 :])
+        elif len(after) == 2 and rng.random() < 0.8:
+            return [*written[:at], f"{equation}, {listed(after, misjudged(rng, after, target), target)}"]
         else:
             need = slip(rng, target)
         return [*written[:at], _line(equation, after, need)]
@@ -146,7 +151,7 @@ class Countdown:
 def _advance(state: tuple[int, ...] | None, step: str, target: int) -> tuple[int, ...] | None:
     """The sorted numbers left after a legal, truthfully written step; None for any other."""
     match = LINE.match(step)
-    if state is None or match is None or int(match[6]) != target:
+    if state is None or match is None or int(match[7]) != target:
         return None
     a, op, b, result = int(match[1]), match[2], int(match[3]), int(match[4])
     rest = list(state)
@@ -155,10 +160,10 @@ def _advance(state: tuple[int, ...] | None, step: str, target: int) -> tuple[int
             return None
         rest.remove(number)
     after = tuple(sorted([*rest, result]))
-    left = [n for n in match[5].split(",") if n]
-    if apply(a, op, b) != result or result < 1 or tuple(sorted(map(int, left))) != after:
+    left = [int(n) for n in match[5].split(",") if n]
+    if apply(a, op, b) != result or result < 1 or tuple(sorted(left)) != after:
         return None
-    return after
+    return after if (match[6] or "") == ",".join(map(str, outlook(left))) else None
 
 
 def evaluate(expression: str) -> tuple[int, list[int]] | None:
@@ -240,8 +245,23 @@ def _problem(instance: Instance) -> tuple[tuple[int, ...], int]:
     return tuple(int(n) for n in asked.split(", ")), int(target.rstrip("."))
 
 
+def outlook(left: Sequence[int]) -> list[int]:
+    """What two numbers can make, from 1 to 99: sum, difference, product, quotient. Nothing for any other count."""
+    if len(left) != 2:
+        return []
+    high, low = max(left), min(left)
+    made = [high + low, high - low, high * low, *([high // low] if high % low == 0 else [])]
+    return [n for n in made if 1 <= n <= 99]
+
+
+def listed(left: Sequence[int], made: Sequence[int], need: int) -> str:
+    """What is left, what that can make, and what is needed."""
+    outlooks = f": {','.join(map(str, made))}" if made else ""
+    return f"left {','.join(map(str, left))}{outlooks}, need {need}."
+
+
 def _line(equation: Equation, left: Sequence[int], need: int) -> str:
-    return f"{equation}, left {','.join(map(str, left))}, need {need}."
+    return f"{equation}, {listed(left, outlook(left), need)}"
 
 
 def _written(numbers: Sequence[int], path: Sequence[Equation], target: int) -> list[str]:
@@ -258,6 +278,14 @@ def _written(numbers: Sequence[int], path: Sequence[Equation], target: int) -> l
     expression = pool[0][1]
     inner = expression[1:-1] if expression.startswith("(") else expression
     return [*steps, f"The answer is \\boxed{{{inner}}}"]
+
+
+def misjudged(rng: random.Random, left: Sequence[int], target: int) -> list[int]:
+    """A wrong outlook of two numbers, often one that shows the target where it is not."""
+    made = outlook(left)
+    i = rng.randrange(len(made))
+    made[i] = target if target not in made and rng.random() < 0.5 else slip(rng, made[i])
+    return made
 
 
 def _recombined(rng: random.Random, equation: Equation) -> Equation:

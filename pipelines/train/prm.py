@@ -28,7 +28,7 @@ import torch
 from torch.nn import functional as F
 
 from pipelines.problems import FAMILIES, STEP, instances
-from pipelines.problems.countdown import moves, reachable
+from pipelines.problems.countdown import listed, misjudged, moves, outlook, reachable
 from pipelines.problems.instance import slip
 from pipelines.train.card import write_card
 from pipelines.train.generator import equation, shape
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 MIX = {"word": 0.45, "countdown": 0.43, "guess": 0.12}
 POOL = 2000
-PAGES = 0.85  # of the drills are pages of Countdown states
+PAGES = 0.8  # of the drills are pages of Countdown states
 TOP = 2  # layers above the one that the language-model loss reads
 
 
@@ -107,7 +107,10 @@ class Sequences:
         classes, follows = [-100] * len(ids), [-100] * len(ids)
         for _ in range(7):
             numbers, target, alive = state(self.rng)
-            asked = self.encode(f"left {','.join(map(str, numbers))}, need {target}.") + self.separator
+            made = outlook(numbers)
+            if made and self.rng.random() < 0.2:
+                made, alive = misjudged(self.rng, numbers, target), False
+            asked = self.encode(listed(numbers, made, target)) + self.separator
             solved = [e for e, rest in moves(numbers) if reachable(tuple(sorted(rest)), target)]
             said = self.encode(f"{self.rng.choice(solved)}." if solved else "No value.") + self.separator
             ids += asked + said
@@ -144,7 +147,7 @@ class Sequences:
 def state(rng: random.Random) -> tuple[tuple[int, ...], int, bool]:
     """Numbers, a target, and whether it can be reached; reachable half of the time, unreachable ones near a reachable one."""
     while True:
-        numbers = tuple(rng.randint(1, 30 if rng.random() < 0.7 else 99) for _ in range(rng.choices((2, 3), (0.8, 0.2))[0]))
+        numbers = tuple(rng.randint(1, 30 if rng.random() < 0.7 else 99) for _ in range(rng.choices((2, 3), (0.7, 0.3))[0]))
         left: tuple[int, ...] = numbers
         while len(left) > 1:
             left = rng.choice([rest for _, rest in moves(left)])

@@ -1,0 +1,163 @@
+"""The command line as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.models import BUNDLED
+
+WORD = "Ben has 27 coins. Ben finds 12 more. Ben loses 9. How many coins does Ben have now?"
+
+
+def ponderosa(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "160", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment.pop("PONDEROSA_DEBUG", None)
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True, cwd=cwd, env=environment, timeout=240
+    )
+
+
+def test_help_answers_without_torch_and_well_under_a_second() -> None:
+    code = (
+        "import sys, flows.cli; sys.exit('torch' in sys.modules or 'transformers' in sys.modules or 'prefect' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False).returncode == 0
+    best = min(_seconds("--help") for _ in range(3))
+    bare = min(_seconds(None) for _ in range(3))
+    assert best - bare < 1.0
+
+
+def _seconds(argument: str | None) -> float:
+    began = time.process_time(), os.times().children_user
+    command = [sys.executable, "-c", "pass"] if argument is None else [sys.executable, "-m", "flows.cli", argument]
+    subprocess.run(command, capture_output=True, check=True, cwd=Path(__file__).parent.parent)
+    return os.times().children_user - began[1]
+
+
+def test_solve_gives_the_answer_its_cost_and_why_it_won(tmp_path: Path) -> None:
+    done = ponderosa("solve", WORD, "--strategy", "beam", "--budget", "600", "--tree", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "answer    30" in done.stdout
+    assert "because   best: score" in done.stdout
+    assert "generated tokens" in done.stdout
+    assert "* 0" in done.stdout or "* 1" in done.stdout  # the chosen path in the tree
+    assert "The answer is \\boxed{30}" in done.stdout
+
+
+def test_solve_speaks_json_for_machines(tmp_path: Path) -> None:
+    done = ponderosa("solve", WORD, "--strategy", "best-of-n", "--set", "n=4", "--json", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    assert told["answer"] == "30"
+    assert sum(vote["count"] for vote in told["votes"]) <= 4
+    assert told["usage"]["generated_tokens"] > 0
+
+
+def test_a_run_can_be_shown_and_its_candidates_listed(tmp_path: Path) -> None:
+    ran = ponderosa("run", "--problems", "word:count=4", "--strategy", "beam:n=4,keep=2", "--plain", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "accuracy" in ran.stdout
+    assert "4/4 problems" in ran.stderr
+    shown = ponderosa("show", cwd=tmp_path)
+    assert "4 done, 0 failed, 0 pending" in shown.stdout
+    assert "oracle (any right)" in shown.stdout
+    tree = ponderosa("show", "latest", "--problem", "word-test-0-0", cwd=tmp_path)
+    assert "reference" in tree.stdout
+    listed = ponderosa("candidates", "--json", "--limit", "5", cwd=tmp_path)
+    assert len([json.loads(line) for line in listed.stdout.splitlines()]) == 5
+    pruned = ponderosa("candidates", "--state", "merged", cwd=tmp_path)
+    assert "same step as a sibling" in pruned.stdout
+    assert ponderosa("runs", cwd=tmp_path).stdout.count("done") == 1
+
+
+def test_a_sweep_compares_its_runs_in_one_table(tmp_path: Path) -> None:
+    done = ponderosa(
+        "sweep", "--strategy", "greedy", "--strategy", "best-of-n:n=2", "--problems", "word:count=3", "--plain", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("[0.") >= 2
+
+
+@pytest.mark.parametrize("command", ["models", "strategies"])
+def test_what_there_is_can_be_listed(command: str) -> None:
+    done = ponderosa(command)
+    assert done.returncode == 0
+    for word in {"models": ("generator", "reward"), "strategies": ("astar", "borda", "equation")}[command]:
+        assert word in done.stdout
+
+
+BAD = [
+    (("solve", "q", "--strategy", "best_of_n"), 2, "unknown strategy 'best_of_n'; did you mean 'best-of-n'? (astar, beam"),
+    (("solve", "q", "--strategy", "beam:select=majorty"), 2, "unknown selector 'majorty'; did you mean 'majority'? (best, "),
+    (("solve", "q", "--strategy", "best-of-n:n=0"), 2, "n must be at least 1, not 0"),
+    (("solve", "q", "--strategy", "best-of-n:m=3"), 2, "strategy 'best-of-n' has no parameter 'm' (it takes n, select"),
+    (("solve", "q", "--budget", "0"), 2, "budget of tokens must be at least 1, not 0"),
+    (("solve", "q", "--budget", "many"), 2, "'many' is not a count"),
+    (("solve", "q", "--temperature", "-1"), 2, "temperature must be between 0 and 100, not -1.0"),
+    (("solve", "q", "--verifier", "prn"), 2, "unknown verifier 'prn'; did you mean 'prm'?"),
+    (("solve", "q", "--verifier", "prm:join=max"), 2, "unknown join 'max'"),
+    (("solve", "q", "--generator", "/no/such/model"), 65, "model folder '/no/such/model' does not exist"),
+    (("solve", " "), 2, "the question is empty"),
+    (("run", "--problems", "word:count=0", "--plain"), 2, "count"),
+    (("run", "--problems", "words", "--plain"), 2, "unknown problem set 'words'; did you mean 'word'?"),
+    (("run", "--problems", "jsonl:file=none.jsonl", "--plain"), 65, "none.jsonl"),
+    (("show", "latest"), 65, "there is no database at"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), BAD, ids=[" ".join(b[0][-2:]) for b in BAD])
+def test_bad_input_gets_one_line_and_its_exit_code(arguments: tuple[str, ...], code: int, says: str, tmp_path: Path) -> None:
+    done = ponderosa(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.rglob("*.db")) == []  # nothing was begun
+
+
+def test_a_prompt_longer_than_the_context_is_one_line(tmp_path: Path) -> None:
+    done = ponderosa("solve", "coins " * 1500, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "and the model's context 1024" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_bad_line_of_a_data_file_is_named_by_file_line_and_reason(tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text('{"question": "1+1?", "answer": "#### 2"}\n{"question": "2+2?"}\n')
+    done = ponderosa("run", "--problems", "jsonl:file=set.jsonl", "--plain", cwd=tmp_path)
+    assert done.returncode == 65
+    assert "set.jsonl:2:" in done.stderr
+    assert "answer" in done.stderr
+
+
+def test_a_folder_without_weights_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text((BUNDLED["generator"] / "config.json").read_text())
+    done = ponderosa("solve", "q", "--generator", "./model", cwd=tmp_path)
+    assert done.returncode == 65
+    assert "has no weights" in done.stderr
+
+
+def test_a_database_of_another_version_is_one_line_and_is_left_alone(tmp_path: Path) -> None:
+    ponderosa("run", "--problems", "word:count=1", "--strategy", "greedy", "--plain", "-d", "a.db", cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute("update ponderosa_version set version_num = '9999'")
+    connection.commit()
+    connection.close()
+    before = (tmp_path / "a.db").read_bytes()
+    done = ponderosa("show", "-d", "a.db", cwd=tmp_path)
+    assert done.returncode == 65
+    assert "9999" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "a.db").read_bytes() == before
+
+
+def test_a_traceback_is_there_for_those_who_ask(tmp_path: Path) -> None:
+    assert "Traceback" in ponderosa("--debug", "solve", "q", "--strategy", "none", cwd=tmp_path).stderr
