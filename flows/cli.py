@@ -1,6 +1,6 @@
 """The command line. Data go to standard output, progress and errors to standard error.
 
-Exit codes: 0 done, 1 a run failed, 2 usage, 65 bad data (a file, a model, a database), 130 interrupted.
+Exit codes: 0 done, 1 some problems failed, 2 usage, 65 bad data (a file, a model, a database), 130 interrupted.
 Nothing heavy is imported before a command needs it, so that --help answers at once.
 """
 
@@ -229,7 +229,8 @@ def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool
     from flows import launch, tables
 
     ids = launch.launch(specs, names, database, plain)
-    tables.compare(database, ids)
+    if tables.compare(database, ids):
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -39,12 +39,14 @@ def plan(spec_json: str, database: str, name: str) -> int:
 
 @task(name="solve shard", cache_policy=NO_CACHE)
 def solve_shard(spec_json: str, database: str, attempts: Sequence[int], title: str, show: bool) -> int:
-    """Solves one shard; how many of its problems are done."""
+    """Solves one shard; how many of the run's problems are done after it."""
     spec = RunSpec.from_json(spec_json)
     wanted = set(attempts)
     with open_database(database) as opened, shown(title, show) as watch:
-        due = [a for a in planned(opened, spec.id) if a.attempt_id in wanted]
-        return work.work_shard(opened, spec, due, watch).done
+        known = planned(opened, spec.id)
+        before = sum(a.closed for a in known)
+        progress = work.Progress(total=len(known), done=before, before=before)
+        return work.work_shard(opened, spec, [a for a in known if a.attempt_id in wanted], watch, progress).done
 
 
 @flow(name="evaluate", flow_run_name="{name}")
@@ -54,12 +56,13 @@ def evaluate(spec_json: str, database: str, name: str = "", shard: int = SHARD, 
     plan(spec_json, database, name)
     with open_database(database) as opened:
         parts = work.shards(planned(opened, spec.id), shard)
-    for i, due in enumerate(parts, start=1):
-        title = f"{name or spec.strategy}" + (f" {i}/{len(parts)}" if len(parts) > 1 else "")
-        solve_shard(spec_json, database, [a.attempt_id for a in due], title, show)
-    with open_database(database) as opened:
-        work.close(opened, spec.id)
-        found = summary(opened, spec.id)
+    try:
+        for due in parts:
+            solve_shard(spec_json, database, [a.attempt_id for a in due], name or str(spec.strategy), show)
+    finally:
+        with open_database(database) as opened:
+            work.close(opened, spec.id)
+            found = summary(opened, spec.id)
     create_table_artifact(
         key=f"run-{spec.id}",
         table=[{"run": spec.id, "strategy": str(spec.strategy), "accuracy": found.accuracy, "problems": found.problems}],

@@ -61,8 +61,8 @@ def comparison(opened: Database, ids: Sequence[str], title: str = "") -> Table:
     return made
 
 
-def compare(database: str, ids: Sequence[str]) -> None:
-    """What a run or a sweep prints at its end."""
+def compare(database: str, ids: Sequence[str]) -> int:
+    """What a run or a sweep prints at its end; how many problems failed."""
     from store.database import open_database
 
     out = console()
@@ -76,6 +76,7 @@ def compare(database: str, ids: Sequence[str]) -> None:
         out.print(f"run {run_id}: {count} problems failed and count as wrong; ponderosa show {run_id}")
     out.print(f"\nruns      {' '.join(ids)}\ndatabase  {database}")
     hints(ids[-1], database)
+    return sum(count for _, count in failed)
 
 
 def hints(run_id: str, database: str) -> None:

@@ -39,6 +39,7 @@ class Progress:
 
     total: int
     done: int = 0
+    before: int = 0  # of those done: by an earlier shard or process
     right: int = 0
     failed: int = 0
     tokens: int = 0
@@ -55,7 +56,8 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """By the pace so far; None before the first problem is done."""
-        return self.seconds / self.done * (self.total - self.done) if self.done else None
+        solved = self.done - self.before
+        return self.seconds / solved * (self.total - self.done) if solved else None
 
 
 Watcher = Callable[[Progress], None]
@@ -177,15 +179,13 @@ def evaluate(database: Database, spec: RunSpec, name: str = "", watch: Watcher =
     attempts = plan(database, spec, name)
     try:
         work_shard(database, spec, attempts, watch)
-    except BaseException:
-        end_run(database, spec.id, "interrupted")
-        raise
-    close(database, spec.id)
+    finally:
+        close(database, spec.id)
     return spec.id
 
 
 def close(database: Database, run_id: str) -> None:
-    """Ends a run: done when no attempt is left to do."""
+    """Ends a run: done when no attempt is left to do, else interrupted."""
     left = [a for a in planned(database, run_id) if a.status not in ("done", "failed")]
     end_run(database, run_id, "interrupted" if left else "done")
 

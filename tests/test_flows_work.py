@@ -17,6 +17,8 @@ from store import queries
 from store.database import Database, open_database
 from store.runs import find_run
 
+SEARCHED = """
+    select problem_key, c.path, text, c.state from candidate c join attempt a on a.id = attempt_id order by 1, 2"""
 PROBLEMS = "word:count=6,levels=2-4,seed=3"
 SETTINGS = {
     "astar": "astar:k=3",
@@ -98,7 +100,7 @@ def test_a_run_cut_off_in_the_middle_goes_on_and_ends_like_one_that_was_not(tmp_
             texts.append(
                 rows(
                     opened,
-                    "select problem_key, c.path, text, c.state from candidate c join attempt a on a.id = attempt_id order by 1, 2",
+                    SEARCHED,
                 )
             )
     assert texts[0] == texts[1]
