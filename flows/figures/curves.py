@@ -1,11 +1,11 @@
 """Accuracy against generated tokens for the strategies at five sizes, and A* beside best-of-n at equal accuracy.
 
-    python -m flows.figures.curves                  # word and countdown, 100 problems, three seeds
+    python -m flows.figures.curves                  # word and countdown, 100 problems, two seeds
     python -m flows.figures.curves --verifier equation
 
-Every point is a run in the database, so the curve can be asked again with no generation. The comparison of A* with best-of-n
-takes, for each setting of A*, the best-of-n curve's tokens and passes at the same accuracy (linear between its points), and
-a paired bootstrap over problems.
+Every point is a run in the database or, for best-of-n, a selector replayed over the first n candidates of one. The comparison
+of A* with best-of-n takes, for each setting of A*, the best-of-n curve's tokens and passes at the same accuracy (linear between
+its points), and a bootstrap over problems.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 from flows import launch
 from flows.parts import spec
 from flows.tables import console, number, table
+from search.select import Selector
 from store import queries
 from store.database import open_database
+from store.runs import planned
 from store.stats import wilson
+from verifiers.grade import Graders, Verdict
 
+SAMPLES = (1, 2, 4, 8, 16)  # of best-of-n: one pool of the largest serves them all
+SELECTORS = {"best-of-n": "best", "majority": "majority", "weighted": "weighted"}
 SIZES: Mapping[str, Sequence[str]] = {
-    "best-of-n": [f"best-of-n:n={n},select=best" for n in (1, 2, 4, 8, 16)],
-    "majority": [f"best-of-n:n={n},select=majority" for n in (1, 2, 4, 8, 16)],
-    "weighted": [f"best-of-n:n={n},select=weighted" for n in (1, 2, 4, 8, 16)],
     "beam": [f"beam:n={n},keep={k},select=best" for n, k in ((2, 1), (4, 2), (8, 4), (12, 4), (16, 4))],
     "astar": [f"astar:k={k}" for k in (1, 2, 3, 4, 8)],
     "first-finish": [f"first-finish:n={n},m={m}" for n, m in ((2, 1), (4, 2), (8, 3), (12, 5), (16, 7))],
@@ -48,23 +50,44 @@ class Point:
 
 def points(problems: str, verifier: str, seeds: Sequence[int], database: str) -> dict[str, list[Point]]:
     """Runs what is not in the database yet and reads all points from it."""
-    found: dict[str, list[Point]] = {}
+    pools = runs(f"best-of-n:n={max(SAMPLES)},select=best", problems, verifier, seeds, database)
+    found = {name: [replayed(name, n, selector, pools, database) for n in SAMPLES] for name, selector in SELECTORS.items()}
     for family, strategies in SIZES.items():
-        found[family] = []
-        for strategy in strategies:
-            specs = [spec(problems, strategy, verifier, seed=seed) for seed in seeds]
-            ids = launch.launch(specs, [f"{strategy} seed {s}" for s in seeds], database, plain=True)
-            found[family].append(point(strategy, ids, database))
+        found[family] = [point(s, runs(s, problems, verifier, seeds, database), database) for s in strategies]
     return found
+
+
+def runs(strategy: str, problems: str, verifier: str, seeds: Sequence[int], database: str) -> list[str]:
+    """One run a seed; their ids."""
+    specs = [spec(problems, strategy, verifier, seed=seed) for seed in seeds]
+    return launch.launch(specs, [f"{strategy} seed {seed}" for seed in seeds], database, plain=True)
 
 
 def point(name: str, ids: Sequence[str], database: str) -> Point:
     """Problems in a row, each the mean over the seeds, so that resampling problems keeps a problem's seeds together."""
     with open_database(database) as opened:
-        runs = [queries.attempts(opened, run_id) for run_id in ids]
-    fields = ("correct", "generated_tokens", "verifier_passes")
-    columns = [np.mean([[float(getattr(row, f) or 0) for row in run] for run in runs], axis=0) for f in fields]
+        found = [queries.attempts(opened, run_id) for run_id in ids]
+    asked = ("correct", "generated_tokens", "verifier_passes")
+    columns = [np.mean([[float(getattr(row, f) or 0) for row in run] for run in found], axis=0) for f in asked]
     return Point(name, *columns)
+
+
+def replayed(family: str, n: int, select: str, ids: Sequence[str], database: str) -> Point:
+    """A selector over the first n stored candidates: what best-of-n with that n would have been, with no generation."""
+    selector = Selector(select)
+    columns: list[list[list[float]]] = []
+    with open_database(database) as opened, Graders() as graders:
+        for run_id in ids:
+            problems = {a.attempt_id: a.problem for a in planned(opened, run_id)}
+            rows = []
+            for attempt, pool in queries.entries(opened, run_id).items():
+                own = [entry for entry in pool if int(entry.path) < n]
+                right = graders.grade(problems[attempt], selector(own).answer) is Verdict.CORRECT
+                passes = sum(entry.value is not None for entry in own) if selector.needs_verifier else 0
+                rows.append([float(right), float(sum(entry.tokens for entry in own)), float(passes)])
+            columns.append(rows)
+    right_, tokens, passes_ = np.mean(columns, axis=0).T
+    return Point(f"{family} {n}", right_, tokens, passes_)
 
 
 def at_equal_accuracy(curve: Sequence[Point], point: Point, what: str, pick: NDArray[np.int64]) -> float:
@@ -113,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", nargs="+", default=["word", "countdown"])
     parser.add_argument("--problems", type=int, default=100)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--verifier", default="prm")
     parser.add_argument("--database", default=".ponderosa/figures.db")
     options = parser.parse_args()

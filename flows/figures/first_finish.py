@@ -11,9 +11,7 @@ import argparse
 
 import numpy as np
 
-from flows.figures.curves import point as measured
-from flows.launch import launch
-from flows.parts import spec
+from flows.figures.curves import point, runs
 from flows.tables import console, number, table
 from store.stats import paired_bootstrap
 
@@ -31,17 +29,14 @@ def main() -> None:
         problems = f"{family}:split=test,count={options.problems},seed=1"
         found = []
         for rule in RULES:
-            specs = [spec(problems, rule, "logprob", seed=seed) for seed in options.seeds]
-            names = [f"{rule} seed {seed}" for seed in options.seeds]
-            found.append(measured(rule, launch(specs, names, options.database, plain=True), options.database))
+            ids = runs(rule, problems, "logprob", options.seeds, options.database)
+            found.append(point(rule, ids, options.database))
         made = table("strategy", ">accuracy", ">difference", ">95%", ">tokens", ">saved", title=f"\n{problems}")
-        for point in found:
-            estimate, low, high = paired_bootstrap(point.right.tolist(), found[0].right.tolist())
-            saved = 1 - float(np.mean(point.tokens)) / float(np.mean(found[0].tokens))
-            cells = (f"{estimate:+.3f}", f"[{low:+.3f}, {high:+.3f}]") if point is not found[0] else ("", "")
-            made.add_row(
-                point.name, number(float(point.right.mean()), 3), *cells, number(float(point.tokens.mean())), f"{saved:.0%}"
-            )
+        for one in found:
+            estimate, low, high = paired_bootstrap(one.right.tolist(), found[0].right.tolist())
+            saved = 1 - float(np.mean(one.tokens)) / float(np.mean(found[0].tokens))
+            cells = (f"{estimate:+.3f}", f"[{low:+.3f}, {high:+.3f}]") if one is not found[0] else ("", "")
+            made.add_row(one.name, number(float(one.right.mean()), 3), *cells, number(float(one.tokens.mean())), f"{saved:.0%}")
         console().print(made)
 
 
