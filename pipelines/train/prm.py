@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from pipelines.problems import FAMILIES, STEP, instances
+from pipelines.problems import FAMILIES, STEP, Instance, instances
 from pipelines.problems.countdown import listed, misjudged, moves, outlook, reachable
 from pipelines.problems.instance import slip
 from pipelines.train.card import write_card
@@ -63,24 +63,28 @@ class Sequences:
         self.separator = self.encode(STEP)
         self.pad = tokenizer.pad_token_id
         self.user, self.assistant = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
-        self.samples: list[dict[str, object]] = []
+        self.samples: list[dict[str, Any]] = []
         if samples is not None:
-            self.samples = [json.loads(line) for line in samples.read_text().splitlines()]
-        self.queue: list[dict[str, object]] = []
+            rows = [json.loads(line) for line in samples.read_text().splitlines()]
+            self.samples = [{"kind": "own " + row.pop("family"), **row} for row in rows]
+        self.queue: list[dict[str, Any]] = []
 
-    def solution(self, kind: str, question: str, steps: list[str], labels: list[bool]) -> Labelled:
-        """Labels up to the first wrong step; what follows it is cut off."""
+    def solution(self, kind: str, question: str, steps: list[str], labels: list[bool], gold: str = "") -> Labelled:
+        """Labels up to the first wrong step; what follows it is cut off. Right steps are to be imitated; where the right step
+        in place of the wrong one is known (`gold`), so is its token at the place where the wrong one departs from it."""
         ids = [self.user, *self.encode(question), self.assistant]
-        classes = [-100] * len(ids)
-        right = len(ids)  # what comes after is not to be imitated
+        classes, follows = [-100] * len(ids), [-100] * (len(ids) - 1)
         for step, label in zip(steps, labels, strict=True):
             tokens = self.encode(step) + self.separator
+            wanted = tokens if label else self.encode(gold) + self.separator if gold else []
+            same = next((i for i, (a, b) in enumerate(zip(tokens, wanted, strict=False)) if a != b), len(wanted) - 1)
+            taught = wanted[: same + 1][: len(tokens)]
             ids += tokens
             classes += [-100] * (len(tokens) - 1) + [int(label)]
+            follows += taught + [-100] * (len(tokens) - len(taught))
             if not label:
                 break
-            right = len(ids)
-        return Labelled(ids, classes, [*ids[1:right], *[-100] * (len(ids) - right + 1)], kind)
+        return Labelled(ids, classes, [*follows, -100], kind)
 
     def drill(self) -> Labelled:
         """Equations, half of them wrong. The right result is to be predicted even where a wrong one follows: the trunk
@@ -126,12 +130,13 @@ class Sequences:
             if not self.queue:
                 self.queue = self.rng.sample(self.samples, len(self.samples))
             sample = self.queue.pop()
-            return self.solution(f"own {sample['family']}", sample["question"], sample["steps"], sample["labels"])  # type: ignore[arg-type]
+            return self.solution(**sample)
         name = self.rng.choices(list(MIX), list(MIX.values()))[0]
         family, instance = FAMILIES[name], next(self.sources[name])
         make = family.corrupt if self.rng.random() < 0.7 else family.demonstrate
         steps = make(self.rng, instance)
-        return self.solution(name, instance.question, steps, family.label(instance, steps))
+        labels = family.label(instance, steps)
+        return self.solution(name, instance.question, steps, labels, replaced(instance, labels))
 
     def batches(self, tokens: int, drills: float, own: float) -> Iterator[list[Labelled]]:
         pool = sorted((self.one(drills, own) for _ in range(POOL)), key=lambda s: len(s.ids))
@@ -142,6 +147,12 @@ class Sequences:
             packed[-1].append(sequence)
         self.rng.shuffle(packed)
         yield from packed
+
+
+def replaced(instance: Instance, labels: list[bool]) -> str:
+    """The right step in place of the first wrong one, where a family has one plan only; "" elsewhere."""
+    at = labels.index(False) if False in labels else len(labels)
+    return instance.steps[at] if instance.plan and at < len(instance.steps) else ""
 
 
 def state(rng: random.Random) -> tuple[tuple[int, ...], int, bool]:
@@ -163,8 +174,8 @@ def state(rng: random.Random) -> tuple[tuple[int, ...], int, bool]:
 def drill_share(done: float, begun: bool) -> float:
     """Drills alone until checking arithmetic is learned; few of them after, or when a trained model goes on."""
     if begun:
-        return 0.4 if done < 0.5 else 0.15
-    return 0.7 if done < 0.15 else 0.3 if done < 0.3 else 0.1
+        return 0.1
+    return 0.7 if done < 0.1 else 0.4 if done < 0.3 else 0.1
 
 
 def auc(scores: list[float], labels: list[int]) -> float:

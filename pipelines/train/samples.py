@@ -2,7 +2,7 @@
 
     python -m pipelines.train.samples GENERATOR OUT.jsonl --problems 3000 --each 6
 
-One JSON object a line: family, question, steps, labels. Solutions that are the same up to their first wrong step are kept
+One JSON object a line: family, question, steps, labels, gold. Solutions that are the same up to their first wrong step are kept
 once. Problems are of the training split and of a seed that generator training never used.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipelines.models import TextModel, load_generator
 from pipelines.problems import FAMILIES, STEP, Instance, instances
+from pipelines.train.prm import replaced
 from search.types import Extend, Row, Sampling, Until, child_of, seed_of
 
 SHARES = {"word": 0.45, "countdown": 0.45, "guess": 0.10}
@@ -63,6 +64,7 @@ def main() -> None:
                     "question": instance.question,
                     "steps": steps[:cut],
                     "labels": labels[:cut],
+                    "gold": replaced(instance, labels),
                 }
                 out.write(json.dumps(row) + "\n")
 
