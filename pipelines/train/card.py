@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 
-def write_card(folder: Path, kind: str, options: dict[str, Any], training: dict[str, Any]) -> None:
-    """Writes card.json: command, options, training figures, commit, machine, versions, file hashes."""
+def write_card(folder: Path, kind: str, options: dict[str, Any], training: dict[str, Any], commit: str) -> None:
+    """Writes card.json: command, options, training figures, the commit it was begun at, machine, versions, file hashes.
+
+    Paths among the options are written by their option's name: where a file lay is nobody's concern.
+    """
     import torch
     import transformers
 
-    named = {key: str(value) for key, value in options.items() if key != "folder"}
+    given = {key: value for key, value in options.items() if key != "folder" and value is not None}
+    named = {key: key.upper() if isinstance(value, Path) else value for key, value in given.items()}
     card = {
         "kind": kind,
         "command": f"python -m pipelines.train.{kind} FOLDER "
         + " ".join(f"--{k.replace('_', '-')} {v}" for k, v in named.items()),
         "training": training,
-        "commit": _commit(),
+        "commit": commit,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), {options.get('device', 'cpu')}",
         "versions": {
             "python": platform.python_version(),
@@ -43,6 +47,7 @@ def add_figures(folder: Path, figures: dict[str, Any]) -> None:
     path.write_text(json.dumps(card, indent=2) + "\n")
 
 
-def _commit() -> str:
+def commit_now() -> str:
+    """The commit of this checkout, or why it is not known."""
     asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     return asked.stdout.strip() or f"unknown ({Path(sys.argv[0]).name})"

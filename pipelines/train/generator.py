@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pipelines.problems import FAMILIES, STEP, instances
 from pipelines.problems.instance import Equation, apply
-from pipelines.train.card import write_card
+from pipelines.train.card import commit_now, write_card
 from pipelines.train.muon import MuonAdamW, warm_then_linear
 from pipelines.train.tokenizer import CONTEXT, build
 
@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
+    commit = commit_now()
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(options.init) if options.init else build()
@@ -151,7 +152,7 @@ def main() -> None:
     tokenizer.save_pretrained(options.folder)
     minutes = (time.monotonic() - started) / 60
     training = {"steps": steps, "tokens": seen, "minutes": round(minutes, 1), "final_loss": round(running, 4)}
-    write_card(options.folder, "generator", vars(options), {"mix": MIX, **training})
+    write_card(options.folder, "generator", vars(options), {"mix": MIX, **training}, commit)
 
 
 if __name__ == "__main__":

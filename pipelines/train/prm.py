@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from pipelines.problems import FAMILIES, STEP, Instance, instances
 from pipelines.problems.countdown import listed, misjudged, moves, outlook, reachable
 from pipelines.problems.instance import slip
-from pipelines.train.card import write_card
+from pipelines.train.card import commit_now, write_card
 from pipelines.train.generator import equation, shape
 from pipelines.train.muon import MuonAdamW, warm_then_linear
 
@@ -209,6 +209,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
+    commit = commit_now()
     from transformers import AutoModelForTokenClassification, AutoTokenizer, LlamaConfig, LlamaForTokenClassification
 
     tokenizer = AutoTokenizer.from_pretrained(options.init or options.grow or options.tokenizer)
@@ -271,7 +272,7 @@ def main() -> None:
     tokenizer.save_pretrained(options.folder)
     minutes = (time.monotonic() - started) / 60
     training = {"steps": steps, "tokens": seen, "minutes": round(minutes, 1), "mix": MIX}
-    write_card(options.folder, "prm", vars(options), training)
+    write_card(options.folder, "prm", vars(options), training, commit)
 
 
 def _grow(model: Any, generator: Path) -> None:
