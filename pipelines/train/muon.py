@@ -8,7 +8,6 @@ shape are stacked and done at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -75,23 +74,3 @@ def warm_then_linear(done: float, warm: float = 0.01, flat: float = 0.35, end: f
     if done < flat:
         return 1.0
     return 1.0 + (end - 1.0) * (done - flat) / (1.0 - flat)
-
-
-def batches(rows: Iterable[list[int]], tokens: int, pad: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """Rows of like length together, at most `tokens` padded tokens a batch: (ids [rows, length], lengths [rows])."""
-    held: list[list[int]] = []
-
-    def packed() -> tuple[Tensor, Tensor]:
-        longest = max(map(len, held))
-        ids = torch.full((len(held), longest), pad)
-        for i, row in enumerate(held):
-            ids[i, : len(row)] = torch.tensor(row)
-        return ids, torch.tensor([len(row) for row in held])
-
-    for row in rows:
-        if held and max(len(row), *map(len, held)) * (len(held) + 1) > tokens:
-            yield packed()
-            held = []
-        held.append(row)
-    if held:
-        yield packed()
