@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from flows import work
-from flows.cli import DATABASE, FOLDER
+from flows.cli import FOLDER
 from flows.progress import shown
 from search.types import RunSpec
 from store.database import open_database
@@ -19,7 +19,7 @@ def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain:
     """Runs the specs one after another; their ids. All are checked before the first one starts."""
     for spec in specs:
         work.check(spec)
-    if database == DATABASE:
+    if os.path.dirname(database) == FOLDER:
         os.makedirs(FOLDER, exist_ok=True)
     open_database(database).close()  # a bad database is said before anything is loaded
     if plain:

@@ -52,7 +52,9 @@ def test_every_family_is_in_the_table(name: str) -> None:
 
 
 def test_every_command_that_a_readme_shows_exists() -> None:
-    shown = {c for readme in HERE.glob("**/README.md") if ".venv" not in readme.parts for c in COMMANDS.findall(readme.read_text())}
+    shown = {
+        c for readme in HERE.glob("**/README.md") if ".venv" not in readme.parts for c in COMMANDS.findall(readme.read_text())
+    }
     assert len(shown) >= 5
     for command in shown:
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command

@@ -70,8 +70,9 @@ class Engine:
         self.parameters = sum(p.numel() for p in model.parameters())
         self.device = next(model.parameters()).device
         dtype = next(model.parameters()).dtype
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.slots = Slots(config.num_hidden_layers, config.num_key_value_heads, size, dtype, self.device)
+        self.slots = Slots(config.num_hidden_layers, heads, size, dtype, self.device)
         self.segments = Segments(cache_bytes)
         self.queue: deque[_Ticket] = deque()
         self.live: list[_Live] = []
