@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
     from store.database import Database
 
 
+LEAST_WIDTH = 132
+
+
 def console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
+    """Standard output. Where it is no terminal, or a narrow one, tables keep the width they need."""
+    width = max(shutil.get_terminal_size().columns, LEAST_WIDTH)
+    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
 
 
 def table(*columns: str, title: str = "") -> Table:

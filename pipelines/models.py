@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.types import SEPARATOR
+
 if TYPE_CHECKING:
     from pipelines.engine.engine import Engine
 
@@ -40,7 +42,7 @@ class TextModel:
             messages = [{"role": "user", "content": question}]
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             return tuple(self.tokenizer.encode(text, add_special_tokens=False))
-        return tuple(self.tokenizer.encode(question + "\n\n"))
+        return tuple(self.tokenizer.encode(question + SEPARATOR))
 
 
 def locate(name: str, role: str) -> Path | str:

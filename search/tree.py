@@ -173,11 +173,8 @@ class Tree:
             if not isinstance(reply, Readings):
                 raise TypeError(f"a Verify was answered with {type(reply).__name__}")
             self.usage.verified(reply)
-            for path, trace, reading in zip(allowed, traces, reply.readings, strict=True):
-                parts, reason = reading.parts, reading.reason
-                if len(parts) not in (0, 1, len(trace.steps)):
-                    parts, reason = (), f"{len(parts)} values for {len(trace.steps)} steps"
-                self.scores[path] = scored(path, self.verifier, parts, reason, self.join)
+            for path, reading in zip(allowed, reply.readings, strict=True):
+                self.scores[path] = scored(path, self.verifier, reading.parts, reading.reason, self.join)
         for path in fresh[len(allowed) :]:
             self.scores[path] = Score(path, self.verifier, None, reason="the budget of verifier passes is spent")
         return tuple(self.scores[c.path] for c in asked)

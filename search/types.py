@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 Path = str
 ROOT: Path = ""
+SEPARATOR = "\n\n"  # what ends a step
 
 
 def parent_of(path: Path) -> Path:
@@ -172,11 +173,18 @@ class Trace:
     question: Question
     steps: tuple[Step, ...]
 
+    @property
+    def texts(self) -> list[str]:
+        """The text step by step, without separators: a whole solution that was generated in one go is cut here, so that it
+        is read as one that was generated step by step."""
+        pieces = (piece.strip() for step in self.steps for piece in step.text.split(SEPARATOR))
+        return [piece for piece in pieces if piece]
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a verifier answers for one trace: a value in [0, 1] for each step, or one for the whole trace (higher = better),
-    and what it cost."""
+    """What a verifier answers for one trace: a value in [0, 1] for each of its texts, or for the whole (higher = better), and
+    what it cost."""
 
     parts: tuple[float, ...]
     reason: str = ""  # why there is no value, where parts is empty

@@ -110,3 +110,9 @@ def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path: Path, make: o
 def test_a_folder_that_does_not_exist_is_refused_in_one_line() -> None:
     with pytest.raises(ModelError, match=r"model folder '/no/such/folder' does not exist"):
         load_prm("/no/such/folder")
+
+
+def test_a_solution_written_in_one_go_is_read_as_one_written_step_by_step(prm: TokenPRM) -> None:
+    stepwise, whole = prm.score([trace(*STEPS), trace("".join(STEPS))])
+    assert whole.parts == stepwise.parts
+    assert len(whole.parts) == 3

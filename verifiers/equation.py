@@ -77,9 +77,8 @@ class EquationVerifier:
 
 
 def _reading(trace: Trace) -> Reading:
-    if not trace.steps:
-        return Reading((), "no step to check")
-    return Reading(judged([step.text for step in trace.steps]))
+    texts = trace.texts
+    return Reading(judged(texts)) if texts else Reading((), "no step to check")
 
 
 def judged(steps: Sequence[str]) -> tuple[float, ...]:

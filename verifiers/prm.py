@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.models import ModelError, locate, options_of, placed, pretrained
-from search.types import Question, Reading, Trace
+from search.types import SEPARATOR, Question, Reading, Trace
 
-SEPARATOR = "\n\n"
 DIGITS = 6  # values are rounded, so that a batch's shape cannot tip a tie
 
 
@@ -29,7 +28,7 @@ class TokenPRM:
     _ids: dict[str, list[int]] = field(default_factory=dict)
 
     def score(self, traces: Sequence[Trace]) -> list[Reading]:
-        """One reading a trace, in order; a value for each step. A trace longer than the model's context gets none."""
+        """One reading a trace, in order; a value for each of its texts. A trace longer than the model's context gets none."""
         laid = [self._layout(trace) for trace in traces]
         readings: list[Reading | None] = [None] * len(traces)
         context = self.model.config.max_position_embeddings
@@ -50,8 +49,8 @@ class TokenPRM:
         ids = list(self._prompt(trace.question))
         marks = []
         separator = self._encode(SEPARATOR)
-        for step in trace.steps:
-            ids += self._encode(step.text.strip()) + separator
+        for text in trace.texts:
+            ids += self._encode(text) + separator
             marks.append(len(ids) - 1)
         return ids, marks
 

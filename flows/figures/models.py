@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.models import BUNDLED, TextModel, load_generator
-from pipelines.problems import FAMILIES, STEP, Instance, instances
+from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.train.card import add_figures
 from pipelines.train.prm import auc
 from search.select import Entry, Selector
-from search.types import Extend, Part, Question, Row, Sampling, Step, Trace, Until, child_of, seed_of
+from search.types import SEPARATOR, Extend, Part, Question, Row, Sampling, Step, Trace, Until, child_of, seed_of
 from verifiers.extract import extractor_for
 from verifiers.registry import VERIFIERS, load_verifier
 
@@ -55,8 +55,8 @@ def sample(model: TextModel, problems: Sequence[Instance], n: int, temperature: 
 
 def cut(step: Step) -> tuple[Step, ...]:
     """A whole solution as its steps, with each step's own statistics."""
-    texts = [text + STEP for text in step.text.split(STEP)]
-    texts[-1] = texts[-1].removesuffix(STEP)
+    texts = [text + SEPARATOR for text in step.text.split(SEPARATOR)]
+    texts[-1] = texts[-1].removesuffix(SEPARATOR)
     return tuple(_slices(step, texts))
 
 
@@ -165,7 +165,7 @@ def paired_auc(groups: Sequence[tuple[list[float], list[int]]]) -> float:
 def measure(generator: str, reward: str, count: int, families: Sequence[str]) -> dict[str, dict[str, Any]]:
     """All figures: {"generator": {family: ...}, "verifiers": {family: {verifier: ...}}}."""
     model = load_generator(generator)
-    _SEPARATOR[0] = model.tokenizer.encode(STEP)[0]
+    _SEPARATOR[0] = model.tokenizer.encode(SEPARATOR)[0]
     out: dict[str, dict[str, Any]] = {"generator": {}, "verifiers": {}}
     for name in families:
         source = instances(FAMILIES[name], "test", SEED)

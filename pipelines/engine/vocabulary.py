@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SEPARATOR = "\n\n"
+from search.types import SEPARATOR
 
 
 @dataclass(frozen=True, slots=True)

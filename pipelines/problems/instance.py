@@ -15,7 +15,6 @@ from typing import Literal, Protocol
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-STEP = "\n\n"  # what separates the steps of a solution
 
 
 @dataclass(frozen=True, slots=True)

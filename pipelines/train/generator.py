@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from pipelines.problems import FAMILIES, STEP, instances
+from pipelines.problems import FAMILIES, instances
 from pipelines.problems.instance import Equation, apply
 from pipelines.train.card import commit_now, write_card
 from pipelines.train.muon import MuonAdamW, warm_then_linear
 from pipelines.train.tokenizer import CONTEXT, build
+from search.types import SEPARATOR
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -59,11 +60,11 @@ class Sequences:
     def one(self, drills: float) -> tuple[list[int], int]:
         """(ids, index of the first token with loss); with probability `drills` a page of bare equations."""
         if self.rng.random() < drills:
-            question, answer = "Drill.", STEP.join(f"{equation(self.rng)}." for _ in range(10))
+            question, answer = "Drill.", SEPARATOR.join(f"{equation(self.rng)}." for _ in range(10))
         else:
             name = self.rng.choices(list(MIX), list(MIX.values()))[0]
             instance = next(self.sources[name])
-            question, answer = instance.question, STEP.join(FAMILIES[name].demonstrate(self.rng, instance))
+            question, answer = instance.question, SEPARATOR.join(FAMILIES[name].demonstrate(self.rng, instance))
         prompt = [self.user, *self.encode(question), self.assistant]
         return [*prompt, *self.encode(answer), self.end], len(prompt)
 

@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from pipelines.problems import FAMILIES, STEP, Instance, instances
+from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.problems.countdown import listed, misjudged, moves, outlook, reachable
 from pipelines.problems.instance import slip
 from pipelines.train.card import commit_now, write_card
 from pipelines.train.generator import equation, shape
 from pipelines.train.muon import MuonAdamW, warm_then_linear
+from search.types import SEPARATOR
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -60,7 +61,7 @@ class Sequences:
         self.rng = random.Random(seed)
         self.sources = {name: instances(FAMILIES[name], "train", seed + 1) for name in MIX}
         self.encode: Callable[[str], list[int]] = lambda text: tokenizer.encode(text, add_special_tokens=False)
-        self.separator = self.encode(STEP)
+        self.separator = self.encode(SEPARATOR)
         self.pad = tokenizer.pad_token_id
         self.user, self.assistant = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
         self.samples: list[dict[str, Any]] = []

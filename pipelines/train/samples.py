@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.models import TextModel, load_generator
-from pipelines.problems import FAMILIES, STEP, Instance, instances
+from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.train.prm import replaced
-from search.types import Extend, Row, Sampling, Until, child_of, seed_of
+from search.types import SEPARATOR, Extend, Row, Sampling, Until, child_of, seed_of
 
 SHARES = {"word": 0.45, "countdown": 0.45, "guess": 0.10}
 SEED = 7_001
@@ -34,7 +34,7 @@ def sampled(model: TextModel, problems: list[Instance], each: int, seed: int) ->
         for key, reply in engine.advance():
             engine.forget(key)
             for step in reply.steps:
-                yield problems[key], [s for s in step.text.split(STEP) if s]
+                yield problems[key], [s for s in step.text.split(SEPARATOR) if s]
 
 
 def main() -> None:

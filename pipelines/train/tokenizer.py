@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.problems import FAMILIES, STEP, instances
+from pipelines.problems import FAMILIES, instances
+from search.types import SEPARATOR
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,7 +40,7 @@ def build(samples: int = 3000, seed: int = 0) -> PreTrainedTokenizerFast:
         source = instances(family, "train", seed)
         for _ in range(samples):
             instance = next(source)
-            texts.append(instance.question + STEP + STEP.join(family.demonstrate(rng, instance)))
+            texts.append(instance.question + SEPARATOR + SEPARATOR.join(family.demonstrate(rng, instance)))
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(PATTERN), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -63,7 +64,7 @@ def build(samples: int = 3000, seed: int = 0) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
     )
-    for piece in (STEP, *map(str, range(100))):
+    for piece in (SEPARATOR, *map(str, range(100))):
         if len(fast.encode(piece)) != 1:
             raise AssertionError(f"{piece!r} is not one token")
     if any(fast.decode(fast.encode(text)) != text for text in texts[-500:]):
