@@ -37,11 +37,12 @@ def run(problems: int, database: str, plain: bool) -> None:
         found = [queries.summary(opened, run_id) for run_id in ids]
     generating, verifying = (sum(getattr(f, f"{what}_seconds") for f in found) for what in ("generate", "verify"))
     out.print("\ntokens, sequential tokens and verifier passes are means a problem; seconds are the whole run's")
-    outside = max(wall - generating - verifying, 0.0)
-    out.print(
-        f"{wall:.0f} s in all: {generating:.0f} generating, {verifying:.0f} verifying, "
-        f"{outside:.0f} ({outside / wall:.0%}) starting up, Prefect, storing, Python"
-    )
+    outside = wall - generating - verifying
+    if outside > 0:  # else these runs were done before
+        out.print(
+            f"{wall:.0f} s in all: {generating:.0f} generating, {verifying:.0f} verifying, "
+            f"{outside:.0f} ({outside / wall:.0%}) starting up, Prefect, storing, Python"
+        )
     out.print(f"\nruns      {' '.join(ids[: len(STRATEGIES)])}\n          {' '.join(ids[len(STRATEGIES) :])}")
     out.print(f"database  {database}")
     tables.hints(ids[len(STRATEGIES) - 2], database)

@@ -98,8 +98,9 @@ def apply(left: int, op: str, right: int) -> int | None:
 
 
 def slip(rng: random.Random, value: int) -> int:
-    """A believable wrong result near the right one, at least 1."""
+    """A believable wrong result: mostly near the right one, sometimes any; at least 1."""
     while True:
-        wrong = value + rng.choice((-10, -9, -3, -2, -1, -1, 1, 1, 2, 3, 9, 10))
-        if wrong >= 1:
+        near = value + rng.choice((-10, -9, -3, -2, -1, -1, 1, 1, 2, 3, 9, 10))
+        wrong = near if rng.random() < 0.6 else rng.randint(1, 99)
+        if wrong >= 1 and wrong != value:
             return wrong

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MIX = {"word": 0.45, "countdown": 0.43, "guess": 0.12}
 POOL = 2000
-PAGES = 0.8  # of the drills are pages of Countdown states
+PAGES = 0.8  # of the drills are pages of Countdown states, once equations are learned
 TOP = 2  # layers above the one that the language-model loss reads
 
 
@@ -123,10 +123,10 @@ class Sequences:
             follows += [-100] * (len(asked) - 1) + said + [-100]
         return Labelled(ids, classes, follows, "page")
 
-    def one(self, drills: float, own: float) -> Labelled:
+    def one(self, drills: float, pages: float, own: float) -> Labelled:
         pick = self.rng.random()
         if pick < drills:
-            return self.page() if self.rng.random() < PAGES else self.drill()
+            return self.page() if self.rng.random() < pages else self.drill()
         if self.samples and pick < drills + own:
             if not self.queue:
                 self.queue = self.rng.sample(self.samples, len(self.samples))
@@ -139,8 +139,8 @@ class Sequences:
         labels = family.label(instance, steps)
         return self.solution(name, instance.question, steps, labels, replaced(instance, labels))
 
-    def batches(self, tokens: int, drills: float, own: float) -> Iterator[list[Labelled]]:
-        pool = sorted((self.one(drills, own) for _ in range(POOL)), key=lambda s: len(s.ids))
+    def batches(self, tokens: int, drills: float, pages: float, own: float) -> Iterator[list[Labelled]]:
+        pool = sorted((self.one(drills, pages, own) for _ in range(POOL)), key=lambda s: len(s.ids))
         packed: list[list[Labelled]] = [[]]
         for sequence in pool:
             if packed[-1] and len(sequence.ids) * (len(packed[-1]) + 1) > tokens:
@@ -238,7 +238,9 @@ def main() -> None:
     started, steps, seen, done = time.monotonic(), 0, 0, 0.0
     recent: list[tuple[str, float, int]] = []
     while done < 1:
-        for rows in sequences.batches(options.batch_tokens, drill_share(done, options.init is not None), options.own):
+        begun = options.init is not None
+        pages = PAGES if begun or done > 0.12 else 0.0
+        for rows in sequences.batches(options.batch_tokens, drill_share(done, begun), pages, options.own):
             done = (time.monotonic() - started) / 60 / options.minutes
             ids, labels, follows = _padded(rows, sequences.pad, options.device)
             with torch.autocast(options.device, dtype=torch.bfloat16):
