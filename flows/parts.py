@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.models import fingerprint
 from search.strategies import resolved
 from search.types import Budget, Part, RunSpec, Sampling
 
@@ -72,16 +73,25 @@ def spec(
     step_tokens: int = 64,
 ) -> RunSpec:
     """One run from its words; ValueError in one line for any that cannot be."""
-    chosen = part(strategy)
+    chosen, judge, writer = part(strategy), part(verifier), model_part(generator)
     extra = part("x:" + ",".join(settings)).params if settings else {}
     return RunSpec(
         problems=part(problems),
-        generator=model_part(generator),
-        verifier=part(verifier),
+        generator=writer,
+        verifier=judge,
         strategy=resolved(Part(chosen.name, {**chosen.params, **extra})),
         sampling=Sampling(temperature=temperature, top_p=top_p),
         budget=Budget(tokens=None if budget is None else count(budget), passes=passes),
         seed=seed,
         tokens=tokens,
         step_tokens=step_tokens,
+        weights=weights(writer, judge),
     )
+
+
+def weights(generator: Part, verifier: Part) -> str:
+    """The fingerprints of a run's models. Raises ModelError for a folder without one."""
+    found = [fingerprint(generator.name, "generator")]
+    if verifier.name == "prm":
+        found.append(fingerprint(str(verifier.params.get("model", "bundled")), "reward"))
+    return " ".join(found).strip()

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
+from flows.parts import weights
 from pipelines.problems.load import load_problems
 from search.drive import Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
@@ -91,15 +92,13 @@ def verifier_of(part: Part) -> tuple[Verifier, Join]:
 
 def check(spec: RunSpec) -> None:
     """Raises ValueError for a spec that could not run, before anything is loaded or written."""
-    from pipelines.models import locate
-
     build(spec.strategy)
     check_verifier(spec.verifier)
     if spec.problems.name != "question":
         load_problems(spec.problems)
-    locate(spec.generator.name, "generator")
-    if spec.verifier.name == "prm":
-        locate(str(spec.verifier.params.get("model", "bundled")), "reward")
+    here = weights(spec.generator, spec.verifier)
+    if spec.weights != here:
+        raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")
 
 
 def plan(database: Database, spec: RunSpec, name: str = "") -> list[Planned]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +62,25 @@ def locate(name: str, role: str) -> Path | str:
         why = "only pickled weights, which may run code" if pickled else "no weights"
         raise ModelError(f"model folder '{name}' has {why}; save it as safetensors")
     return folder
+
+
+def fingerprint(name: str, role: str) -> str:
+    """8 hexadecimal digits that tell one model's weights from another's; "" for a hub name, whose files are not here.
+
+    Over the configuration and, of each weights file, its size, first and last megabyte: a real model has too many bytes to
+    read for every command.
+    """
+    folder = locate(name, role)
+    if isinstance(folder, str):
+        return ""
+    digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=4)
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(f"{path.name}|{size}|".encode() + file.read(1 << 20))
+            file.seek(max(size - (1 << 20), 0))
+            digest.update(file.read())
+    return digest.hexdigest()
 
 
 def options_of(params: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:

@@ -397,6 +397,7 @@ class RunSpec:
     step_tokens: int = 64  # tokens one step may have
     tokens: int = 384  # tokens one solution may have
     seed: int = 0
+    weights: str = ""  # fingerprints of the models: a name alone does not say which weights it had
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.step_tokens < 1:

