@@ -36,7 +36,7 @@ def run(problems: int, database: str, plain: bool) -> None:
             out.print(tables.comparison(opened, own, f"\n{family}: {problems} held-out problems, seed 0"))
         found = [queries.summary(opened, run_id) for run_id in ids]
     generating, verifying = (sum(getattr(f, f"{what}_seconds") for f in found) for what in ("generate", "verify"))
-    out.print("\ntokens, sequential tokens and verifier passes are means a problem; seconds are the whole run's")
+    out.print("\n" + tables.LEGEND)
     outside = wall - generating - verifying
     if outside > 0:  # else these runs were done before
         out.print(

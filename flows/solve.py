@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
 import time
 
 from flows import work
@@ -25,9 +26,9 @@ def run(question: str, spec: RunSpec, tree: bool, json: bool) -> None:
 
 
 def _print(outcome: Outcome, spec: RunSpec, tree: bool, seconds: float) -> None:
-    from rich.console import Console
+    from flows.tables import console as plain
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain()
     choice, searched = outcome.choice, outcome.search.tree
     assert choice is not None
     if choice.path is not None:
@@ -76,6 +77,4 @@ def _print_json(outcome: Outcome, spec: RunSpec, tree: bool, seconds: float) -> 
             }
             for path, candidate in searched.candidates.items()
         ]
-    from rich.console import Console
-
-    Console(soft_wrap=True).print(jsonlib.dumps(answer), highlight=False, markup=False)
+    sys.stdout.write(jsonlib.dumps(answer) + "\n")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json as jsonlib
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from flows.show import drawn, escaped, oneline
 from search.select import SELECTORS, Selector
 from search.types import Part, Score, State
 from store import queries
+from store.rows import Summary
 from store.runs import Run, find_run, list_runs, planned
 
 if TYPE_CHECKING:
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 
 
 LEAST_WIDTH = 132
+LEGEND = (
+    "tokens, sequential tokens and verifier passes are means a problem; "
+    "seconds are the whole run's, generating, verifying and storing"
+)
 
 
 def console() -> Console:
     """Standard output. Where it is no terminal, or a narrow one, tables keep the width they need."""
     width = max(shutil.get_terminal_size().columns, LEAST_WIDTH)
-    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
 def table(*columns: str, title: str = "") -> Table:
@@ -39,11 +44,9 @@ def table(*columns: str, title: str = "") -> Table:
     return made
 
 
-def seconds(run: Run) -> float | None:
-    """Wall seconds from a run's beginning to its end; None while it runs."""
-    if run.ended is None:
-        return None
-    return (datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.created)).total_seconds()
+def seconds(found: Summary) -> float:
+    """What a run has worked: generating, verifying and storing. Pauses between interrupted parts do not count."""
+    return found.generate_seconds + found.verify_seconds + found.store_seconds
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -62,7 +65,7 @@ def comparison(opened: Database, ids: Sequence[str], title: str = "") -> Table:
             number(found.generated_tokens),
             number(found.sequential_tokens),
             number(found.verifier_passes, 1),
-            number(seconds(run), 1),
+            number(seconds(found), 1),
         )
     return made
 
@@ -77,7 +80,7 @@ def compare(database: str, ids: Sequence[str]) -> int:
         found = queries.summary(opened, ids[0])
         out.print(comparison(opened, ids, f"{first.spec.problems}: {found.problems} problems"))
         failed = [(i, s.failed) for i in ids if (s := queries.summary(opened, i)).failed]
-    out.print("tokens, sequential tokens and verifier passes are means a problem; seconds are the whole run's")
+    out.print(LEGEND)
     for run_id, count in failed:
         out.print(f"run {run_id}: {count} problems failed and count as wrong; ponderosa show {run_id}")
     out.print(f"\nruns      {' '.join(ids)}\ndatabase  {database}")
@@ -91,7 +94,7 @@ def hints(run_id: str, database: str) -> None:
     where = "" if database == DATABASE else f" --database {database}"
     out = console()
     out.print("try       " + f"ponderosa show {run_id}{where}")
-    out.print("          " + f"ponderosa candidates {run_id} --state pruned{where}")
+    out.print("          " + f"ponderosa candidates {run_id} --limit 20{where}")
     out.print("          " + 'ponderosa solve "Use 3, 5, 7, 2 to make 24." --strategy beam --tree')
 
 
@@ -101,12 +104,12 @@ def show_run(opened: Database, wanted: str, problem: str | None) -> None:
         _show_problem(opened, run, problem)
         return
     out, found = console(), queries.summary(opened, run.id)
-    out.print(f"run        {run.id} {run.name}")
-    out.print(f"status     {run.status}: {found.done} done, {found.failed} failed, {found.pending} pending")
+    out.print(f"run         {run.id} {run.name}")
+    out.print(f"status      {run.status}: {found.done} done, {found.failed} failed, {found.pending} pending")
     for key, value in jsonlib.loads(run.spec.json()).items():
         shown = str(getattr(run.spec, key)) if key in ("problems", "generator", "verifier", "strategy") else value
-        out.print(f"{key:<11}{shown}")
-    out.print(f"commit     {run.environment.get('commit', '')}")
+        out.print(f"{key:<12}{shown}")
+    out.print(f"commit      {run.environment.get('commit', '')}")
     out.print()
     out.print(comparison(opened, [run.id]))
     spent = found.generate_seconds + found.verify_seconds
@@ -127,12 +130,15 @@ def _show_selectors(opened: Database, run: Run) -> None:
     if max((len(pool) for pool in pools.values()), default=0) < 2:
         return
     scored = any(entry.value is not None for pool in pools.values() for entry in pool)
-    made = table("selector", ">accuracy", title="\nselectors replayed over the stored candidates")
+    made = table(
+        "selector", ">accuracy", title="\nselectors, with their defaults, replayed over all stored solutions, pruned ones too"
+    )
     with Graders() as graders:
 
         def right(attempt: int, answer: str | None) -> bool:
             return answer is not None and graders.grade(problems[attempt], answer) is Verdict.CORRECT
 
+        made.add_row("as the run chose", number(queries.summary(opened, run.id).accuracy, 3))
         for name, rule in SELECTORS.items():
             if rule.needs_verifier and not scored:
                 continue
@@ -182,7 +188,7 @@ def list_candidates(opened: Database, wanted: str, problem: str | None, state: s
     out = console()
     if json:
         for row in rows:
-            out.print(jsonlib.dumps(_record(row)))
+            sys.stdout.write(jsonlib.dumps(_record(row)) + "\n")
         return
     made = table("problem", "path", ">tokens", ">ln p", ">certainty", ">score", "state", "answer", "text")
     for row in rows:

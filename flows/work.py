@@ -23,7 +23,7 @@ from search.tree import Tree
 from search.types import Join, Part, Problem, Question, RunSpec, Verifier
 from store.database import Database
 from store.journal import StoreJournal
-from store.runs import Planned, begin_run, end_run, grade, planned, restart
+from store.runs import Planned, begin_run, end_run, find_run, grade, planned, restart
 from verifiers.extract import extractor_for
 from verifiers.grade import Graders, Verdict, grader_for
 from verifiers.registry import check_verifier, load_verifier
@@ -146,7 +146,7 @@ def work_shard(
 
     An attempt that an earlier process left half done is started afresh.
     """
-    due = [a for a in attempts if a.status not in ("done", "failed")]
+    due = [a for a in attempts if not a.closed]
     progress = progress or Progress(total=len(due))
     restart(database, [a.attempt_id for a in due])
     problems = {a.attempt_id: a.problem for a in due}
@@ -185,13 +185,14 @@ def evaluate(database: Database, spec: RunSpec, name: str = "", watch: Watcher =
 
 def close(database: Database, run_id: str) -> None:
     """Ends a run: done when no attempt is left to do, else interrupted."""
-    left = [a for a in planned(database, run_id) if a.status not in ("done", "failed")]
-    end_run(database, run_id, "interrupted" if left else "done")
+    status = "done" if all(a.closed for a in planned(database, run_id)) else "interrupted"
+    if find_run(database, run_id).status != status:  # a run that had ended before keeps its time
+        end_run(database, run_id, status)
 
 
 def shards(attempts: Sequence[Planned], size: int) -> list[list[Planned]]:
     """The attempts still to be done, in shards of at most `size`."""
-    due = [a for a in attempts if a.status not in ("done", "failed")]
+    due = [a for a in attempts if not a.closed]
     return [due[i : i + size] for i in range(0, len(due), size)]
 
 

@@ -18,6 +18,7 @@ BUNDLED = {
     "generator": Path(__file__).parent / "bundled" / "generator",
     "reward": Path(__file__).parent / "bundled" / "reward",
 }
+DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -91,25 +92,36 @@ def options_of(params: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     return {**defaults, **params}
 
 
+def whole(value: Any, name: str, least: int) -> int:
+    """A model's option that is a count."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ModelError(f"model option {name} must be a whole number of at least {least}, not '{value}'")
+    return value
+
+
 def placed(device: str, dtype: str) -> Any:
     """The torch dtype, after checking that device and dtype exist here."""
     import torch
 
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype '{dtype}' ({', '.join(DTYPES)})")
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    kind = device.split(":")[0]
+    if kind not in DEVICES:
+        raise ModelError(f"unknown device '{device}' ({', '.join(DEVICES)})")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device '{device}' is not there: torch sees no CUDA; use device=cpu")
     return getattr(torch, dtype)
 
 
 def pretrained(loader: Any, source: Path | str, **options: Any) -> Any:
     """from_pretrained with our rules: safetensors only, no code from the model; its errors become one line."""
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
         return loader.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"model '{source}' cannot be loaded: {first}") from error
 
@@ -140,8 +152,8 @@ def load_generator(name: str = "bundled", params: Mapping[str, Any] | None = Non
         model,
         vocabulary,
         context=int(model.config.max_position_embeddings),
-        max_rows=int(options["rows"]),
-        cache_bytes=int(options["cache_mb"]) << 20,
+        max_rows=whole(options["rows"], "rows", 1),
+        cache_bytes=whole(options["cache_mb"], "cache_mb", 0) << 20,
     )
     return TextModel(name, engine, tokenizer, tokenizer.chat_template is not None)
 

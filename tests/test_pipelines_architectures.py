@@ -51,6 +51,8 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("Mistral", {"sliding_window": None}),
     ("Phi3", {}),
     ("Olmo2", {}),
+    ("Granite", {"logits_scaling": 8.0}),  # scales its logits after the head
+    ("Cohere", {"logit_scale": 0.25}),  # so does this one
     ("GPTNeoX", {}),
     ("GPT2", {}),
 ]
@@ -106,9 +108,25 @@ def test_a_model_without_a_chat_template_gets_the_question_and_a_blank_line(tmp_
     assert tokenizer.decode(generator.encode("Ben has 2 coins.")) == "Ben has 2 coins.\n\n"
 
 
+@pytest.mark.parametrize("option", [{"rows": 0}, {"cache_mb": -1}, {"cache_mb": "abc"}])
+def test_a_count_out_of_range_is_one_line(option: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=f"model option {next(iter(option))} must be a whole number of at least"):
+        load_generator(params=option)
+
+
+def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
+    saved(tmp_path, "Llama")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_generator(str(tmp_path))
+
+
 def test_unknown_options_and_devices_are_one_line() -> None:
     with pytest.raises(ModelError, match=r"unknown model option 'dtyp' \(cache_mb, device, dtype, rows\)"):
         load_generator(params={"dtyp": "float32"})
+    with pytest.raises(ModelError, match=r"unknown device 'gpu' \(cpu, cuda, mps\)"):
+        load_generator(params={"device": "gpu"})
     with pytest.raises(ModelError, match=r"unknown dtype 'int3'"):
         load_generator(params={"dtype": "int3"})
     if not torch.cuda.is_available():

@@ -141,7 +141,7 @@ def test_evicted_steps_are_computed_again_charged_and_lead_to_the_same_texts(gen
     engine = generator.engine
     prompt = generator.encode(QUESTIONS[0])
     results = []
-    for capacity in (1 << 30, 1):
+    for capacity in (1 << 30, 0):
         engine.segments.capacity, before = capacity, engine.segments.capacity
         engine.submit(4, request(prompt, 4, until=Until.STEP))
         while not (done := engine.advance()):
@@ -156,6 +156,14 @@ def test_evicted_steps_are_computed_again_charged_and_lead_to_the_same_texts(gen
     assert results[0][1] == results[1][1]
     assert results[0][0] == 4
     assert results[1][0] == len(prefix) - 1 + 4
+
+
+def test_searches_admitted_together_do_not_evict_each_other(generator: TextModel) -> None:
+    roomy = answered(generator.engine, *(request(generator.encode(q), 3, until=Until.STEP) for q in QUESTIONS))
+    before, generator.engine.segments.capacity = generator.engine.segments.capacity, 0
+    tight = answered(generator.engine, *(request(generator.encode(q), 3, until=Until.STEP) for q in QUESTIONS))
+    generator.engine.segments.capacity = before
+    assert [[s.text for s in reply.steps] for reply in tight] == [[s.text for s in reply.steps] for reply in roomy]
 
 
 def test_the_first_m_to_finish_stop_the_rest_at_their_length(generator: TextModel) -> None:

@@ -47,7 +47,7 @@ class Slots:
 
 
 class Segments:
-    """Segments of finished steps by (search, path), least recently used dropped first when over `capacity` bytes."""
+    """Segments of finished steps by (search, path), the least recently used dropped by `trim`."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -58,7 +58,10 @@ class Segments:
         self._drop(key)
         self.held[key] = (begin, segment)
         self.bytes += segment.nbytes
-        while self.bytes > self.capacity and len(self.held) > 1:
+
+    def trim(self) -> None:
+        """Drops the least recently used until the rest is within capacity."""
+        while self.bytes > self.capacity:
             self._drop(next(iter(self.held)))
 
     def chain(self, search: int, paths: Sequence[Path]) -> list[tuple[int, Tensor]] | None:

@@ -108,6 +108,7 @@ class Engine:
             share = (time.monotonic() - began) / len(tickets)
             for ticket in tickets:
                 ticket.seconds += share
+        self.segments.trim()  # not before: what is admitted together needs its prefixes until its rows have entered
         done, self.done = self.done, []
         return done
 
@@ -195,17 +196,11 @@ class Engine:
             ids[i, : len(prefix)] = torch.tensor(prefix)
         memory = Fresh({})
         positions = torch.arange(longest, device=self.device)[None].expand(len(prefixes), -1)
-        self._hidden(ids.to(self.device), positions, memory)
+        self.model.base_model(input_ids=ids.to(self.device), position_ids=positions, use_cache=False, memory=memory)
         pairs = [memory.kept[layer] for layer in range(self.slots.data.shape[0])]
         for i, (key, prefix) in enumerate(zip(keys, prefixes, strict=True)):
             segment = torch.stack([torch.stack((k[i, :, : len(prefix)], v[i, :, : len(prefix)])) for k, v in pairs])
             self.segments.put(key, 0, segment)
-
-    def _hidden(self, ids: Tensor, positions: Tensor, memory: Fresh | Decode) -> Tensor:
-        """Last hidden states [rows, new, size] of the model's own module."""
-        out = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False, memory=memory)
-        hidden: Tensor = out.last_hidden_state
-        return hidden
 
     def _decode(self) -> None:
         rows = len(self.live)
@@ -218,8 +213,10 @@ class Engine:
         mask = (torch.arange(reach)[None] <= batch.positions[:padded, None]).to(self.device)[:, None, None]
         positions = batch.positions[:padded].to(self.device)
         ids = batch.inputs[:padded].to(self.device)
-        hidden = self._hidden(ids[:, None], positions[:, None], Decode(self.slots, positions, mask))
-        logits = self.model.get_output_embeddings()(hidden[:rows, 0])[:, : self.vocabulary.size].float()
+        memory = Decode(self.slots, positions, mask)
+        # the whole module, not its head alone: some families scale or cap their logits after it
+        out = self.model(input_ids=ids[:, None], position_ids=positions[:, None], use_cache=False, memory=memory)
+        logits = out.logits[:rows, -1, : self.vocabulary.size].float()
         drawn = draw(logits, batch.settings.rows(slice(0, rows)), batch.seeds[:rows], batch.counts[:rows])
         self._take(drawn)
 

@@ -96,7 +96,7 @@ def _choose(logits: Tensor, probabilities: Tensor, settings: Settings, seeds: Te
 def _filtered(weights: Tensor, settings: Settings) -> Tensor:
     """Weights with the tokens outside top-k, top-p and min-p set to 0; the most probable token always stays.
 
-    Each filter looks at the tempered distribution itself, top-k first, as transformers' processors do."""
+    In this order: min-p on the tempered distribution, top-k, then top-p on the mass these two have left."""
     if bool((settings.min_p > 0).any()):
         floor = settings.min_p[:, None] * weights.amax(dim=-1, keepdim=True)
         weights = torch.where(weights >= floor, weights, 0.0)
