@@ -24,7 +24,7 @@ def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain:
     open_database(database).close()  # a bad database is said before anything is loaded
     if plain:
         return [_plain(spec, name, database) for spec, name in zip(specs, names, strict=True)]
-    # the models load while Prefect's temporary server starts: both take seconds, on different cores
+    # the models load while Prefect is imported: both take seconds, on different cores
     warm = threading.Thread(target=_warm, args=(specs[0],), daemon=True)
     warm.start()
     from flows import evaluate as flows
