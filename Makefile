@@ -37,6 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV) 2>/dev/null || python3 -m venv $(VENV)
 	$(RUN)pip install -q -c constraints.txt torch
 	$(RUN)pip install -q -c constraints.txt -e ".[dev]"
+	$(RUN)python -m pipelines.engine
 	touch $(STAMP)
 
 clean:

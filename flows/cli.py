@@ -35,10 +35,16 @@ VerifierOption = Annotated[str, typer.Option(help="prm, logprob, self-certainty 
 GeneratorOption = Annotated[str, typer.Option(help="'bundled', a Hugging Face folder or a hub name.")]
 BudgetOption = Annotated[str | None, typer.Option(help="Tokens one problem may cost: 2048, 32k.")]
 PassesOption = Annotated[int | None, typer.Option(help="Verifier passes one problem may cost.")]
+CandidatesOption = Annotated[int | None, typer.Option(help="Candidates one problem may have.")]
 ProblemsOption = Annotated[str, typer.Option(help="word, countdown, guess or jsonl, with :KEY=VALUE,...")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the sampling noise.")]
 TemperatureOption = Annotated[float, typer.Option(help="0 = greedy.")]
+TopKOption = Annotated[int, typer.Option(help="Draw among this many tokens; 0 = off.")]
 TopPOption = Annotated[float, typer.Option(help="Nucleus; 1 = off.")]
+MinPOption = Annotated[float, typer.Option(help="Least probability, as a share of the best token's; 0 = off.")]
+PenaltyOption = Annotated[float, typer.Option(help="Makes tokens seen before less probable; 1 = off.")]
+TauOption = Annotated[float, typer.Option(help="Surprise to aim at, bits, instead of top-k and the like; 0 = off.")]
+EtaOption = Annotated[float, typer.Option(help="Mirostat's learning rate.")]
 TokensOption = Annotated[int, typer.Option(help="Tokens one solution may have.")]
 StepTokensOption = Annotated[int, typer.Option(help="Tokens one step may have.")]
 PlainOption = Annotated[bool, typer.Option("--plain", help="The same work without Prefect.")]
@@ -61,8 +67,14 @@ def solve(
     generator: GeneratorOption = "bundled",
     budget: BudgetOption = None,
     passes: PassesOption = None,
+    candidates: CandidatesOption = None,
     temperature: TemperatureOption = 1.0,
+    top_k: TopKOption = 0,
     top_p: TopPOption = 1.0,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: PenaltyOption = 1.0,
+    mirostat_tau: TauOption = 0.0,
+    mirostat_eta: EtaOption = 0.1,
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
     seed: SeedOption = 0,
@@ -72,21 +84,11 @@ def solve(
     """Answer one question, and show what it cost and why that answer won."""
     from flows import solve as solving
     from flows.parts import spec
+    from search.types import Sampling
 
-    asked = spec(
-        "question",
-        strategy,
-        verifier,
-        generator,
-        settings,
-        budget,
-        passes,
-        temperature,
-        top_p,
-        seed,
-        tokens,
-        step_tokens,
-    )
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
+    costs = budget, passes, candidates
+    asked = spec("question", strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens)
     solving.run(question, asked, tree=tree, json=json)
 
 
@@ -99,8 +101,14 @@ def run(
     generator: GeneratorOption = "bundled",
     budget: BudgetOption = None,
     passes: PassesOption = None,
+    candidates: CandidatesOption = None,
     temperature: TemperatureOption = 1.0,
+    top_k: TopKOption = 0,
     top_p: TopPOption = 1.0,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: PenaltyOption = 1.0,
+    mirostat_tau: TauOption = 0.0,
+    mirostat_eta: EtaOption = 0.1,
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
     seed: SeedOption = 0,
@@ -110,10 +118,11 @@ def run(
 ) -> None:
     """Evaluate one strategy on a problem set. The same command again goes on with what is missing."""
     from flows.parts import spec
+    from search.types import Sampling
 
-    asked = spec(
-        problems, strategy, verifier, generator, settings, budget, passes, temperature, top_p, seed, tokens, step_tokens
-    )
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
+    costs = budget, passes, candidates
+    asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens)
     _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain)
 
 
@@ -124,8 +133,14 @@ def sweep(
     verifier: VerifierOption = "prm",
     generator: GeneratorOption = "bundled",
     budget: Annotated[list[str], typer.Option(help="Tokens one problem may cost; repeat for each.")] = [],  # noqa: B006
+    candidates: CandidatesOption = None,
     temperature: TemperatureOption = 1.0,
+    top_k: TopKOption = 0,
     top_p: TopPOption = 1.0,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: PenaltyOption = 1.0,
+    mirostat_tau: TauOption = 0.0,
+    mirostat_eta: EtaOption = 0.1,
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
     seed: Annotated[list[int], typer.Option(help="Repeat for each.")] = [0],  # noqa: B006
@@ -134,16 +149,16 @@ def sweep(
 ) -> None:
     """Evaluate every strategy at every budget and seed on one problem set."""
     from flows.parts import spec
+    from search.types import Sampling
 
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
     bounds: list[str | None] = [*budget] or [None]
     specs, names = [], []
     for one in strategy:
         for bound in bounds:
             for number in seed:
-                asked = spec(
-                    problems, one, verifier, generator, (), bound, None, temperature, top_p, number, tokens, step_tokens
-                )
-                specs.append(asked)
+                costs = bound, None, candidates
+                specs.append(spec(problems, one, verifier, generator, (), *costs, sampling, number, tokens, step_tokens))
                 many = f" seed {number}" if len(seed) > 1 else ""
                 names.append(one + (f" budget {bound}" if bound else "") + many)
     _evaluate(specs, names, database, plain)

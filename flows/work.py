@@ -119,6 +119,7 @@ def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verif
         tokens_limit=spec.tokens,
         verifier=verifier[0].name,
         join=verifier[1],
+        stops=spec.stops,
     )
     return Search(key, tree, build(spec.strategy))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ BUNDLED = {
     "reward": Path(__file__).parent / "bundled" / "reward",
 }
 DEVICES = ("cpu", "cuda", "mps")
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "layercast")  # layercast: 16-bit weights, float32 arithmetic (arXiv 2506.09501)
+PATHS = ("auto", "fused", "module", "plain")
 
 
 class ModelError(ValueError):
@@ -110,7 +112,7 @@ def placed(device: str, dtype: str) -> Any:
         raise ModelError(f"unknown device '{device}' ({', '.join(DEVICES)})")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device '{device}' is not there: torch sees no CUDA; use device=cpu")
-    return getattr(torch, dtype)
+    return torch.bfloat16 if dtype == "layercast" else getattr(torch, dtype)
 
 
 def pretrained(loader: Any, source: Path | str, **options: Any) -> Any:
@@ -129,32 +131,37 @@ def pretrained(loader: Any, source: Path | str, **options: Any) -> Any:
 def load_generator(name: str = "bundled", params: Mapping[str, Any] | None = None) -> TextModel:
     """Loads a causal language model onto the generation core.
 
-    Options: device (cpu), dtype (float32), rows (rows that run at once, 256), cache_mb (memory for finished steps, 1024).
+    Options: device (cpu), dtype (float32), rows (rows that run at once, 256), cache_mb (memory for keys and values; 0 = 1024,
+    or half of what is free on a GPU), threads (parts of a batch that run side by side on a CPU; 0 = as many as torch
+    uses), draft (tokens guessed ahead from a search's own texts, 0), path (auto; fused, module or plain to choose one).
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from pipelines.engine import forward
-    from pipelines.engine.engine import Engine
+    from pipelines.engine.build import CannotServe, built
+    from pipelines.engine.layercast import cast
     from pipelines.engine.vocabulary import Vocabulary
 
-    options = options_of(params or {}, device="cpu", dtype="float32", rows=256, cache_mb=1024)
+    options = options_of(params or {}, device="cpu", dtype="float32", rows=256, cache_mb=0, threads=0, draft=0, path="auto")
     dtype = placed(str(options["device"]), str(options["dtype"]))
+    if options["path"] not in PATHS:
+        raise ModelError(f"unknown path '{options['path']}' ({', '.join(PATHS)})")
+    rows = whole(options["rows"], "rows", 1)
+    cache_mb, threads, draft = (whole(options[key], key, 0) for key in ("cache_mb", "threads", "draft"))
     source = locate(name, "generator")
     tokenizer = pretrained(AutoTokenizer, source)
     forward.register()
-    model = pretrained(AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True, attn_implementation=forward.NAME)
-    why = forward.refusal(model.config)
-    if why:
-        raise ModelError(f"model '{name}' cannot run on the generation core: {why}; use a model with full attention")
+    model = pretrained(AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True)
     model.to(options["device"]).eval().requires_grad_(False)
     vocabulary = Vocabulary(tokenizer, _ends(model, tokenizer), model.config.vocab_size)
-    engine = Engine(
-        model,
-        vocabulary,
-        context=int(model.config.max_position_embeddings),
-        max_rows=whole(options["rows"], "rows", 1),
-        cache_bytes=whole(options["cache_mb"], "cache_mb", 0) << 20,
-    )
+    if options["dtype"] == "layercast":
+        cast(model)
+    try:
+        engine = built(model, vocabulary, path=str(options["path"]), rows=rows, cache_mb=cache_mb, threads=threads, draft=draft)
+    except CannotServe as error:
+        raise ModelError(f"model '{name}' cannot run so: {error}") from None
+    if engine.plain and options["path"] == "auto":
+        logging.getLogger(__name__).warning("model '%s' runs on %s", name, engine.forward.what)
     return TextModel(name, engine, tokenizer, tokenizer.chat_template is not None)
 
 

@@ -1,9 +1,10 @@
 """Drives many searches over one generator and one verifier.
 
 Event by event: a search goes on the moment its own reply is there. Whatever the searches ask for goes to one
-generator, which batches it token by token; verifications that are due together are scored together. Every reply is
-journaled before the strategy sees it, and replies that come together are committed together. A search that fails ends
-alone. A generator or a journal that fails ends the drive; what the searches held of the generator is given back.
+generator, which batches it token by token; between two of its steps at most one slice of what is to be verified is
+scored. Every reply is journaled before the strategy sees it, and replies that come together are committed together. A
+search that fails ends alone. A generator or a journal that fails ends the drive; what the searches held of the generator
+is given back.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .checks import positive
+from .judge import Judge
 from .strategies import Strategy
 from .tree import Tree
 from .types import Ask, Choice, Extend, Extension, Readings, Reply, Request, TextGenerator, Verifier, Verify
@@ -74,6 +76,9 @@ class _Running:
     started: float
 
 
+_Answered = tuple[int, Request, Reply]  # the search, what it asked for, and the reply
+
+
 @dataclass(slots=True)
 class Driver:
     """Holds up to `concurrency` searches at once and yields outcomes as they end."""
@@ -83,13 +88,15 @@ class Driver:
     journal: Journal = field(default_factory=NoJournal)
     concurrency: int = 64
     patience: int = 4  # generator steps a verification may wait for company
+    slice: int = 64  # traces verified between two generator steps
+    _judge: Judge = field(init=False)
     _running: dict[int, _Running] = field(default_factory=dict)
     _asked: dict[int, Extend] = field(default_factory=dict)
-    _due: list[tuple[int, Verify, float]] = field(default_factory=list)
     _ended: list[Outcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        positive(concurrency=self.concurrency, patience=self.patience)
+        positive(concurrency=self.concurrency)
+        self._judge = Judge(self.verifier, self.slice, self.patience)
 
     def drive(self, searches: Iterable[Search]) -> Iterator[Outcome]:
         """Runs all searches; outcomes come in the order in which they end."""
@@ -97,14 +104,13 @@ class Driver:
             yield from self._drive(iter(searches))
         finally:  # a drive that is left half way: the generator outlives it and must not answer it later
             for key in self._running:
-                self.generator.forget(key)
-            self._running, self._asked, self._due, self._ended = {}, {}, [], []
+                self._forget(key)
+            self._running, self._asked, self._ended = {}, {}, []
 
     # ------------------------------------------------------------------------------------------------------- internals
 
     def _drive(self, waiting: Iterator[Search]) -> Iterator[Outcome]:
         more = True
-        waited = 0
         while True:
             while more and len(self._running) + len(self._ended) < self.concurrency:
                 search = next(waiting, None)
@@ -116,14 +122,7 @@ class Driver:
                 return
             if not self.generator.busy:
                 self._lost()
-            ready: list[tuple[int, Request, Reply]] = []
-            if self.generator.busy:
-                ready += self._advance()
-            waited = waited + 1 if self._due else 0
-            if self._due and (not self.generator.busy or waited >= self.patience):
-                ready += self._judge()
-                waited = 0
-            self._deliver(ready)
+            self._deliver([*self._generated(), *self._verified()])
             yield from self._flush()
 
     def _start(self, search: Search) -> None:
@@ -152,9 +151,7 @@ class Driver:
 
     def _ask(self, key: int, request: Request) -> None:
         if isinstance(request, Verify):
-            if self.verifier is None:
-                raise ValueError("this strategy needs a verifier, and the run has none")
-            self._due.append((key, request, time.monotonic()))
+            self._judge.submit(key, request)
         elif isinstance(request, Extend):
             self.generator.submit(key, request)
             self._asked[key] = request
@@ -164,43 +161,30 @@ class Driver:
     def _end(self, key: int, choice: Choice | None, error: Exception | None) -> None:
         running = self._running.pop(key)
         self._asked.pop(key, None)
-        self.generator.forget(key)
+        self._forget(key)
         seconds = time.monotonic() - running.started
         said = f"{type(error).__name__}: {error}" if error else ""
         self._ended.append(Outcome(running.search, choice, said, error, seconds))
 
-    def _advance(self) -> list[tuple[int, Request, Reply]]:
+    def _forget(self, key: int) -> None:
+        self.generator.forget(key)
+        self._judge.forget(key)
+
+    def _generated(self) -> list[_Answered]:
+        if not self.generator.busy:
+            return []
         return [(key, self._asked.pop(key), reply) for key, reply in self.generator.advance()]
 
-    def _judge(self) -> list[tuple[int, Request, Reply]]:
-        """Scores all that is due in one batch; where that fails, one search at a time, to find whose fault it is."""
-        due, self._due = self._due, []
-        assert self.verifier is not None
-        began = time.monotonic()
-        try:
-            traces = [trace for _, request, _ in due for trace in request.traces]
-            readings = self.verifier.score(traces)
-            if len(readings) != len(traces):
-                raise ValueError(f"the verifier gave {len(readings)} readings for {len(traces)} traces")
-        except Exception as error:  # a verifier's fault ends the search it befell
-            if len(due) == 1:
-                self._end(due[0][0], None, error)
-                return []
-            alone = []
-            for one in due:
-                self._due = [one]
-                alone += self._judge()
-            return alone
-        spent = time.monotonic() - began
-        ready: list[tuple[int, Request, Reply]] = []
-        at, total = 0, len(readings)
-        for key, request, since in due:
-            own = tuple(readings[at : at + len(request.traces)])
-            at += len(own)
-            ready.append((key, request, Readings(own, began - since, spent * len(own) / max(total, 1))))
+    def _verified(self) -> list[_Answered]:
+        ready: list[_Answered] = []
+        for key, request, reply in self._judge.advance(idle=not self.generator.busy):
+            if isinstance(reply, Exception):
+                self._end(key, None, reply)
+            else:
+                ready.append((key, request, reply))
         return ready
 
-    def _deliver(self, ready: list[tuple[int, Request, Reply]]) -> None:
+    def _deliver(self, ready: list[_Answered]) -> None:
         """Journals all replies, commits them together, and only then lets the searches go on."""
         if not ready:
             return

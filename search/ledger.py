@@ -16,6 +16,9 @@ class Usage:
     sequential_tokens: int = 0  # longest chain of tokens that had to wait for each other: latency
     prompt_tokens: int = 0  # computed before the steps (prompts, and prefixes no longer in the cache)
     cached_tokens: int = 0  # reused instead
+    recomputed_tokens: int = 0  # of the prompt tokens: computed before, and dropped when memory ran short
+    drafted_tokens: int = 0  # guessed ahead and checked by the generator's model
+    accepted_tokens: int = 0  # of the drafted: those that the model would have drawn itself
     candidates: int = 0
     verifier_passes: int = 0
     verifier_tokens: int = 0
@@ -33,6 +36,9 @@ class Usage:
         self.sequential_tokens += max(lengths, default=0)
         self.prompt_tokens += reply.prompt_tokens
         self.cached_tokens += reply.cached_tokens
+        self.recomputed_tokens += reply.recomputed_tokens
+        self.drafted_tokens += reply.drafted_tokens
+        self.accepted_tokens += reply.accepted_tokens
         self.candidates += len(reply.steps)
         self.flops += reply.flops
         self.queue_seconds += reply.queue_seconds

@@ -53,12 +53,14 @@ class Tree:
     tokens_limit: int = 384
     verifier: str = ""
     join: Join = Join.MIN
+    stops: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
     candidates: dict[Path, Candidate] = field(default_factory=dict)
     scores: dict[Path, Score] = field(default_factory=dict)
     states: dict[Path, tuple[State, str]] = field(default_factory=dict)
     _children: dict[Path, int] = field(default_factory=dict)
     _answers: dict[Path, Answer] = field(default_factory=dict)
+    _dropped: dict[Path, None] = field(default_factory=dict)  # since the last Extend, in the order of marking
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -124,7 +126,8 @@ class Tree:
         if not rows:
             return ()
         allowance = self._left(self.budget.tokens, self.usage.generated_tokens)
-        reply = yield Extend(tuple(rows), until, sampling or self.sampling, first, allowance)
+        dropped, self._dropped = tuple(self._dropped), {}
+        reply = yield Extend(tuple(rows), until, sampling or self.sampling, first, allowance, self.stops, dropped)
         if not isinstance(reply, Extension):
             raise TypeError(f"an Extend was answered with {type(reply).__name__}")
         if len(reply.steps) != len(rows):
@@ -194,9 +197,12 @@ class Tree:
         return kept
 
     def mark(self, candidates: Iterable[Candidate], state: State, cause: str) -> None:
-        """Records why the strategy dropped (or merged) candidates."""
+        """Records why the strategy dropped (or merged) candidates. The next Extend tells the generator, which may free what
+        it keeps of them; one that is continued all the same is computed again."""
         for candidate in candidates:
             self.states[candidate.path] = (state, cause)
+            if state in (State.PRUNED, State.MERGED):
+                self._dropped[candidate.path] = None
 
 
 def state_of(step: Step) -> tuple[State, str]:

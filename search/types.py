@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -115,6 +115,8 @@ class Step:
     certainties: NDArray[np.float32]  # KL(uniform || p) at each token, nats, >= 0; higher = surer (arXiv 2502.18581)
     entropies: NDArray[np.float32]  # nats, >= 0; lower = surer
     finish: Finish
+    drawn: NDArray[np.float32] | None = None  # ln of the probability with which each token was drawn; 0 where greedy
+    confidences: NDArray[np.float32] | None = None  # DeepConf's, where asked for: mean -ln p of the k likeliest; higher = surer
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -254,6 +256,10 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    repetition_penalty: float = 1.0  # of tokens seen in prompt or continuation (arXiv 1909.05858); 1 is off
+    mirostat_tau: float = 0.0  # target surprise in bits (arXiv 2007.14966); 0 is off
+    mirostat_eta: float = 0.1  # learning rate of Mirostat
+    confidence: int = 0  # the k of DeepConf's token confidence (arXiv 2508.15260), kept with each step; 0 is off
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 100):
@@ -264,6 +270,16 @@ class Sampling:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
         if not 0 <= self.min_p < 1:
             raise ValueError(f"min_p must be at least 0 and below 1, not {self.min_p}")
+        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
+            raise ValueError(f"repetition_penalty must be above 0, not {self.repetition_penalty}")
+        if not (math.isfinite(self.mirostat_tau) and self.mirostat_tau >= 0):
+            raise ValueError(f"mirostat_tau must be 0 (off) or more bits, not {self.mirostat_tau}")
+        if not (math.isfinite(self.mirostat_eta) and self.mirostat_eta > 0):
+            raise ValueError(f"mirostat_eta must be above 0, not {self.mirostat_eta}")
+        if self.confidence < 0:
+            raise ValueError(f"confidence must be 0 (off) or more tokens, not {self.confidence}")
+        if self.mirostat_tau and (self.top_k or self.top_p < 1 or self.min_p):
+            raise ValueError("mirostat_tau replaces top_k, top_p and min_p; give it alone")
 
 
 GREEDY = Sampling(temperature=0.0)
@@ -290,6 +306,8 @@ class Extend:
     sampling: Sampling
     first: int | None = None  # stop all rows once this many have ended by themselves (END, or STEP if until=STEP)
     allowance: int | None = None  # tokens all rows together may have: the budget's remainder
+    stops: tuple[str, ...] = ()  # strings that end a solution as the end token does, wherever tokens part them
+    dropped: tuple[Path, ...] = ()  # candidates that the search gave up: their memory is free to go
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +317,9 @@ class Extension:
     steps: tuple[Step, ...]
     prompt_tokens: int = 0  # tokens before the steps that had to be computed
     cached_tokens: int = 0  # tokens before the steps that were reused
+    recomputed_tokens: int = 0  # of the prompt tokens: computed before, and dropped when memory ran short
+    drafted_tokens: int = 0  # guessed ahead and checked by the model
+    accepted_tokens: int = 0  # of the drafted: those that the model would have drawn itself
     flops: float = 0.0
     queue_seconds: float = 0.0
     seconds: float = 0.0  # this request's share of the generator's time
@@ -384,6 +405,10 @@ class Budget:
                 raise ValueError(f"budget of {name} must be at least 1, not {value}")
 
 
+# Fields of RunSpec and Sampling that the first runs did not have: off, they are not in the JSON, and old ids stay.
+_ADDED_LATER = {"stops", "repetition_penalty", "mirostat_tau", "mirostat_eta", "confidence"}
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """Everything needed to repeat a run. Its canonical JSON is hashed to the run's id."""
@@ -398,14 +423,22 @@ class RunSpec:
     tokens: int = 384  # tokens one solution may have
     seed: int = 0
     weights: str = ""  # fingerprints of the models: a name alone does not say which weights it had
+    stops: tuple[str, ...] = ()  # strings that end a solution as the end token does
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.step_tokens < 1:
             raise ValueError(f"token limits must be at least 1, not {min(self.tokens, self.step_tokens)}")
+        if "" in self.stops:
+            raise ValueError(f"a stop string must have at least 1 character; leave the empty one out of {list(self.stops)}")
 
     def json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        """Canonical JSON: sorted keys, no spaces. What was added later is left out where it is off."""
+        raw = asdict(self)
+        for written, of in ((raw, self), (raw["sampling"], self.sampling)):
+            for each in fields(of):
+                if each.name in _ADDED_LATER and written[each.name] == each.default:
+                    del written[each.name]
+        return json.dumps(raw, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property
     def id(self) -> str:
@@ -416,4 +449,5 @@ class RunSpec:
     def from_json(cls, text: str) -> RunSpec:
         raw = json.loads(text)
         raw |= {key: Part(**raw[key]) for key in ("problems", "generator", "verifier", "strategy")}
-        return cls(**raw | {"sampling": Sampling(**raw["sampling"]), "budget": Budget(**raw["budget"])})
+        raw |= {"sampling": Sampling(**raw["sampling"]), "budget": Budget(**raw["budget"])}
+        return cls(**raw | {"stops": tuple(raw.get("stops", ()))})

@@ -217,14 +217,14 @@ def _version(connection: Connection, shown: str) -> str | None:
     return None
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, version: str = HEAD) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, version)
 
 
 def _use_wal(engine: Engine) -> None:

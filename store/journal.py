@@ -78,6 +78,9 @@ class StoreJournal:
         cost = {
             "prompt_tokens": reply.prompt_tokens,
             "cached_tokens": reply.cached_tokens,
+            "recomputed_tokens": reply.recomputed_tokens,
+            "drafted_tokens": reply.drafted_tokens,
+            "accepted_tokens": reply.accepted_tokens,
             "flops": finite(reply.flops),
             "queue_seconds": finite(reply.queue_seconds),
             "seconds": finite(reply.seconds),

@@ -27,6 +27,9 @@ _MEANS = (
     "verifier_passes",
     "prompt_tokens",
     "cached_tokens",
+    "recomputed_tokens",
+    "drafted_tokens",
+    "accepted_tokens",
     "candidates",
 )
 _SUMS = ("queue_seconds", "generate_seconds", "verify_seconds", "store_seconds")

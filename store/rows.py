@@ -27,6 +27,9 @@ class Summary:
     verifier_passes: float | None
     prompt_tokens: float | None
     cached_tokens: float | None
+    recomputed_tokens: float | None
+    drafted_tokens: float | None
+    accepted_tokens: float | None
     candidates: float | None
     queue_seconds: float
     generate_seconds: float

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from search.ledger import Usage
 
-VERSIONS = ("0001",)  # oldest first; the last is what this code reads and writes
+VERSIONS = ("0001", "0002")  # oldest first; the last is what this code reads and writes
 HEAD = VERSIONS[-1]
 VERSION_TABLE = "ponderosa_version"
 
@@ -108,7 +108,7 @@ candidate = Table(
     Column("number", Integer, nullable=False),  # order of minting in the attempt, from 0
     Column("tokens", Integer, nullable=False),  # of this step
     Column("token_ids", LargeBinary, nullable=False),  # values.pack: int32
-    Column("stats", LargeBinary, nullable=False),  # values.pack: float32 log-probabilities, certainties, entropies
+    Column("stats", LargeBinary, nullable=False),  # values.pack: float32 arrays, one value a token each
     Column("text", Text, nullable=False),  # of this step: a view of token_ids
     Column("text_lossy", Boolean, nullable=False),
     Column("text_truncated", Boolean, nullable=False),

@@ -56,8 +56,10 @@ def dumps(value: Any) -> str:
 
 def pack(step: Step) -> tuple[bytes, bytes]:
     """The token ids (int32, little endian) and the statistics: the float32 little-endian arrays log-probabilities,
-    certainties and entropies one after the other, each as long as the tokens. 4 and 12 bytes a token."""
-    stats = np.concatenate([step.logprobs, step.certainties, step.entropies])
+    certainties, entropies and, where the run asked for them, confidences one after the other, each as long as the tokens.
+    4 and 12 (or 16) bytes a token."""
+    asked = () if step.confidences is None else (step.confidences,)
+    stats = np.concatenate([step.logprobs, step.certainties, step.entropies, *asked])
     return np.asarray(step.tokens, dtype="<i4").tobytes(), stats.astype("<f4").tobytes()
 
 
@@ -66,6 +68,7 @@ def unpack_tokens(blob: bytes) -> NDArray[np.int32]:
     return np.frombuffer(blob, dtype="<i4").astype(np.int32)
 
 
-def unpack_stats(blob: bytes) -> NDArray[np.float32]:
-    """float32 [3, tokens]: log-probabilities, certainties, entropies (nats)."""
-    return np.frombuffer(blob, dtype="<f4").astype(np.float32).reshape(3, -1)
+def unpack_stats(blob: bytes, tokens: int) -> NDArray[np.float32]:
+    """float32 [3 or 4, tokens]: log-probabilities, certainties, entropies and, where they were kept, confidences (nats)."""
+    stats = np.frombuffer(blob, dtype="<f4").astype(np.float32)
+    return stats.reshape(-1, tokens) if tokens else stats.reshape(3, 0)

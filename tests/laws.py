@@ -93,9 +93,10 @@ class World:
         batching: Batching = IN_ORDER,
         concurrency: int = 64,
         patience: int = 4,
+        slice: int = 64,
     ) -> Ran:
         generator, verifier = self.generator(**batching), self.verifier(self.judge)
-        driver = self.driver(generator, verifier, concurrency=concurrency, patience=patience)
+        driver = self.driver(generator, verifier, concurrency=concurrency, patience=patience, slice=slice)
         of = {name: key for key, name in enumerate(self.names)}
         searches = [Search(of[name], self.tree(name), strategy) for name in names or self.names]
         outcomes = {self.names[outcome.search.key]: outcome for outcome in driver.drive(searches)}
@@ -176,9 +177,9 @@ def does_not_mind_company(strategy: Strategy, world: World) -> None:
     """A search driven with others is the search driven alone, in any batching and any order of arrival."""
     alone = {name: recorded(world.run(strategy, [name]).outcomes[name]) for name in world.names}
     for batching in BATCHINGS:
-        for concurrency, patience in ((2, 1), (64, 7)):
-            together = world.run(strategy, None, batching, concurrency, patience)
-            backward = world.run(strategy, world.names[::-1], batching, concurrency, patience)
+        for company in ((2, 1, 64), (64, 7, 3)):
+            together = world.run(strategy, None, batching, *company)
+            backward = world.run(strategy, world.names[::-1], batching, *company)
             for name in world.names:
                 for ran in (together, backward):
                     assert recorded(ran.outcomes[name]) == alone[name], f"company changes a search: {batching}"
@@ -242,6 +243,23 @@ def states_agree_with_steps(strategy: Strategy, world: World) -> None:
             assert state is State.LIVE or cause, f"{path} is {state} without a cause"
             assert path not in expanded or state is State.LIVE, f"{path} is {state} and was expanded"
         assert choice.path is None or tree.states[choice.path][0] is State.FINISHED
+
+
+def what_is_dropped_stays_dropped(strategy: Strategy, world: World) -> None:
+    """The generator is told of every candidate that was pruned or merged, once, before it is asked for more; nothing is
+    asked for below one, so that its memory was freed for good."""
+    for name in world.names:
+        tree = world.tree(name)
+        gone: list[str] = []
+        for request, _ in by_hand(strategy, tree, world):
+            if not isinstance(request, Extend):
+                continue
+            gone += request.dropped
+            marked = [path for path, (state, _) in tree.states.items() if state in (State.PRUNED, State.MERGED)]
+            assert sorted(gone) == sorted(marked), "what was dropped is not what was marked"
+            assert set(gone) <= set(tree.candidates), "what was never there was dropped"
+            for row in request.rows:
+                assert not set(gone) & set(lineage(row.path)), f"{row.path} is asked for below what was dropped"
 
 
 def a_failure_stays_alone(strategy: Strategy, world: World) -> None:
@@ -336,6 +354,7 @@ LAWS: dict[str, Callable[[Strategy, World], None]] = {
         charges_every_pass,
         every_candidate_has_its_place,
         states_agree_with_steps,
+        what_is_dropped_stays_dropped,
         a_failure_stays_alone,
         an_invalid_score_never_wins,
         a_choice_is_true,

@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from pipelines.models import BUNDLED
+from search.types import Budget, RunSpec, Sampling
 
 WORD = "Ben has 27 coins. Ben finds 12 more. Ben loses 9. How many coins does Ben have now?"
 
@@ -85,6 +88,27 @@ def test_a_sweep_compares_its_runs_in_one_table(tmp_path: Path) -> None:
     assert done.stdout.count("[0.") >= 2
 
 
+@pytest.mark.parametrize("command", [["solve", "q"], ["run"], ["sweep", "--strategy", "greedy", "--strategy", "beam"]])
+def test_every_option_of_sampling_and_budget_has_a_flag(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[RunSpec] = []
+    monkeypatch.setattr("flows.solve.run", lambda question, spec, tree, json: asked.append(spec))
+    monkeypatch.setattr("flows.cli._evaluate", lambda specs, *_: asked.extend(specs))
+    for flags, sampling in (
+        ("--temperature 0.6 --top-k 20 --top-p 0.95 --min-p 0.01", Sampling(0.6, 20, 0.95, 0.01)),
+        (
+            "--repetition-penalty 1.1 --mirostat-tau 3 --mirostat-eta 0.2",
+            Sampling(repetition_penalty=1.1, mirostat_tau=3.0, mirostat_eta=0.2),
+        ),
+        ("", Sampling()),
+    ):
+        asked.clear()
+        done = CliRunner().invoke(app, [*command, *flags.split(), "--candidates", "9", "--budget", "1k"])
+        assert done.exit_code == 0, done.output
+        assert {spec.sampling for spec in asked} == {sampling}
+        assert {spec.budget for spec in asked} == {Budget(tokens=1000, candidates=9)}
+        assert len(asked) == max(1, command.count("--strategy"))
+
+
 @pytest.mark.parametrize("command", ["models", "strategies"])
 def test_what_there_is_can_be_listed(command: str) -> None:
     done = ponderosa(command)
@@ -101,6 +125,13 @@ BAD = [
     (("solve", "q", "--budget", "0"), 2, "budget of tokens must be at least 1, not 0"),
     (("solve", "q", "--budget", "many"), 2, "'many' is not a count"),
     (("solve", "q", "--temperature", "-1"), 2, "temperature must be between 0 and 100, not -1.0"),
+    (("solve", "q", "--candidates", "0"), 2, "budget of candidates must be at least 1, not 0"),
+    (("solve", "q", "--top-k", "-1"), 2, "top_k must be 0 (off) or more, not -1"),
+    (("run", "--plain", "--min-p", "1"), 2, "min_p must be at least 0 and below 1, not 1.0"),
+    (("run", "--plain", "--repetition-penalty", "0"), 2, "repetition_penalty must be above 0, not 0.0"),
+    (("sweep", "--strategy", "greedy", "--mirostat-tau", "-3"), 2, "mirostat_tau must be 0 (off) or more bits, not -3.0"),
+    (("solve", "q", "--mirostat-tau", "3", "--mirostat-eta", "0"), 2, "mirostat_eta must be above 0, not 0.0"),
+    (("solve", "q", "--mirostat-tau", "3", "--top-k", "5"), 2, "mirostat_tau replaces top_k, top_p and min_p"),
     (("solve", "q", "--verifier", "prn"), 2, "unknown verifier 'prn'; did you mean 'prm'?"),
     (("solve", "q", "--verifier", "prm:join=max"), 2, "unknown join 'max'"),
     (("solve", "q", "--generator", "/no/such/model"), 65, "model folder '/no/such/model' does not exist"),

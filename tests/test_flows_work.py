@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import laws
@@ -130,6 +131,13 @@ def test_no_search_made_here_can_reach_a_reference_answer() -> None:
     made = work.search_of(0, problem, asked, work.generator_of(asked.generator), work.verifier_of(asked.verifier))
     assert laws.trail("the-reference-7719", made) is None
     assert laws.trail("the-reference-7719", [made, problem]) is not None
+
+
+def test_a_runs_stops_are_its_trees() -> None:
+    asked = replace(spec(PROBLEMS, "greedy"), stops=("Question:",))
+    problem = Problem("p", "Ben has 2 coins.", "2")
+    made = work.search_of(0, problem, asked, work.generator_of(asked.generator), work.verifier_of(asked.verifier))
+    assert made.tree.stops == ("Question:",)
 
 
 def _problems(asked: RunSpec) -> list[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,11 @@ from laws import World, recorded
 from search.drive import Driver, Outcome, Search
 from search.select import Selector, entries
 from search.strategies import Strategy
+from search.strategies.astar import AStar
+from search.strategies.beam import Beam
 from search.strategies.best_of_n import BestOfN
 from search.tree import Tree
-from search.types import ROOT, Ask, Choice, Extend, Extension, Readings, Request, Until, Verify
+from search.types import ROOT, Ask, Choice, Extend, Extension, Reading, Readings, Request, Trace, Until, Verify
 
 JUDGED = BestOfN(n=3, select=Selector("best"))
 WORLD = World()
@@ -144,6 +146,112 @@ def test_a_search_goes_on_while_another_is_still_generating() -> None:
     assert outcomes == [1, 0]
 
 
+# --------------------------------------------------------------------------------------------------- verifying in slices
+
+MIXED: tuple[Strategy, ...] = (BestOfN(n=9, select=Selector("best")), AStar(), Beam(n=6, keep=2), BestOfN(n=7), JUDGED)
+SLICES = [(1, 1), (2, 4), (3, 1000), (5, 2), (64, 4)]
+
+
+@dataclass
+class Watching(FakeVerifier):
+    """Writes down the generator's clock at each batch, and whether the generator had more to do."""
+
+    generator: FakeGenerator = field(default_factory=FakeGenerator)
+    when: list[tuple[int, bool]] = field(default_factory=list)
+
+    def score(self, traces: Sequence[Trace]) -> list[Reading]:
+        self.when.append((self.generator.clock, self.generator.busy))
+        return super().score(traces)
+
+
+def watched(slice: int, patience: int) -> tuple[dict[int, Outcome], Watching]:
+    verifier = Watching(by_text)
+    driver = Driver(verifier.generator, verifier, patience=patience, slice=slice)
+    return drive(driver, *MIXED, *MIXED), verifier
+
+
+@pytest.mark.parametrize(("slice", "patience"), SLICES)
+def test_a_slice_is_no_larger_than_allowed_and_generation_goes_on_between_two(slice: int, patience: int) -> None:
+    """All that was due was once scored in one go, while the rows stood still."""
+    _, verifier = watched(slice, patience)
+    assert 0 < min(verifier.batches) <= max(verifier.batches) <= slice
+    between = [clock for clock, busy in verifier.when if busy]
+    assert len(set(between)) == len(between), "two slices without a step of the generator between them"
+    assert len(between) > 5, "the generator was never busy, so this shows nothing"
+
+
+@pytest.mark.parametrize("company", [True, False])
+def test_a_verification_waits_only_while_another_search_is_generating(company: bool) -> None:
+    def short(tree: Tree) -> Ask[Choice]:
+        yield from tree.verify((yield from tree.extend([ROOT], until=Until.STEP)))
+        return Choice(None, None, "seen enough")
+
+    verifier = Watching(by_text, generator=FakeGenerator(never_ending))
+    driver = Driver(verifier.generator, verifier, patience=5 if company else 1000)
+    drive(driver, Does(short), *[BestOfN(n=1)] * company)
+    assert verifier.when == ([(4 + 5, True)] if company else [(4, False)]), "the step has 4 tokens"
+    assert company or driver._judge._turn == 5, "it span until the patience was over"
+
+
+@pytest.mark.parametrize(("slice", "patience"), SLICES)
+def test_slices_change_no_result_and_no_trace_is_judged_twice(slice: int, patience: int) -> None:
+    whole, _ = watched(10**9, 4)
+    cut, verifier = watched(slice, patience)
+    assert {key: recorded(outcome) for key, outcome in cut.items()} == {k: recorded(o) for k, o in whole.items()}
+    assert len(verifier.seen) == sum(len(outcome.search.tree.scores) for outcome in cut.values())
+
+
+def test_the_slices_of_a_drive_are_the_same_each_time() -> None:
+    """They are a matter of counts, not of the clock."""
+    once, again = watched(4, 3)[1], watched(4, 3)[1]
+    assert (once.batches, once.when) == (again.batches, again.when)
+
+
+@pytest.mark.parametrize(("slice", "patience"), SLICES)
+def test_every_verification_is_answered_once_and_in_full(slice: int, patience: int) -> None:
+    answered: list[tuple[int, tuple[str, ...]]] = []
+
+    class Checking(Diary):
+        def verified(self, search: int, request: Verify, reply: Readings) -> None:
+            answered.append((search, request.paths))
+            assert [reading.parts for reading in reply.readings] == [by_text(trace) for trace in request.traces]
+
+    driver = Driver(FakeGenerator(), FakeVerifier(by_text), Checking(), patience=patience, slice=slice)
+    outcomes = drive(driver, *MIXED)
+    assert len(set(answered)) == len(answered)
+    judged = {(key, path) for key, outcome in outcomes.items() for path in outcome.search.tree.scores}
+    assert judged == {(key, path) for key, paths in answered for path in paths}
+
+
+@pytest.mark.parametrize(("slice", "patience"), SLICES)
+def test_a_verifier_that_fails_at_one_trace_fails_one_search(slice: int, patience: int) -> None:
+    """Also where the request is cut: its first traces may be scored long before the bad one."""
+    well = drive(Driver(FakeGenerator(), FakeVerifier(by_text)), *MIXED)
+    bad = well[0].search.tree.steps(list(well[0].search.tree.scores)[-1])[-1].text
+
+    def judge(trace: Trace) -> tuple[float, ...]:
+        if (trace.question.id, trace.steps[-1].text) == ("p0", bad):
+            raise RuntimeError("cannot judge this")
+        return by_text(trace)
+
+    outcomes = drive(Driver(FakeGenerator(), FakeVerifier(judge), patience=patience, slice=slice), *MIXED)
+    assert (outcomes[0].choice, outcomes[0].error) == (None, "RuntimeError: cannot judge this")
+    assert [recorded(outcomes[key]) for key in (1, 2, 3)] == [recorded(well[key]) for key in (1, 2, 3)]
+
+
+def test_a_drive_that_is_left_in_the_middle_of_a_verification_leaves_no_trace_behind() -> None:
+    verifier = FakeVerifier(by_text)
+    driver = Driver(FakeGenerator(rounds=1000), verifier, slice=2)
+    first = driver.drive(searches(*[BestOfN(n=3, select=Selector("best"))] * 4))
+    next(first)
+    assert verifier.batches == [2, 2], "the second search has one of its readings"
+    first.close()  # type: ignore[attr-defined]
+    again = drive(driver, *[JUDGED] * 4)
+    well = drive(Driver(FakeGenerator(), FakeVerifier(by_text)), *[JUDGED] * 4)
+    assert [recorded(again[key]) for key in range(4)] == [recorded(well[key]) for key in range(4)]
+    assert len(verifier.seen) == 4 + sum(len(outcome.search.tree.scores) for outcome in again.values())
+
+
 class Forgetful(FakeGenerator):
     """Loses the requests of search 1."""
 
@@ -197,7 +305,7 @@ def test_two_searches_at_once_with_one_key_are_refused() -> None:
         list(Driver(FakeGenerator(), FakeVerifier(by_text)).drive(twice))
 
 
-@pytest.mark.parametrize("name", ["concurrency", "patience"])
+@pytest.mark.parametrize("name", ["concurrency", "patience", "slice"])
 def test_a_driver_that_would_never_start_is_refused(name: str) -> None:
     """With a concurrency of 0 it span for ever."""
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
@@ -301,8 +409,6 @@ def test_a_search_that_is_fed_its_journaled_replies_stands_where_it_stood() -> N
 
         def verified(self, search: int, request: Verify, reply: Readings) -> None:
             kept.append((request, reply))
-
-    from search.strategies.astar import AStar
 
     [outcome] = drive(Driver(FakeGenerator(), FakeVerifier(by_text), Keeping()), AStar()).values()
     assert len(kept) > 4

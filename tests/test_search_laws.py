@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from fakes import FakeGenerator, often_invalid, question
 from laws import LAWS, REFERENCE, Ran, World
 
 from search.drive import Driver
+from search.judge import Judge, _Part
 from search.ledger import Usage
 from search.select import Selector, entries
 from search.strategies import STRATEGIES, Strategy, build
@@ -26,8 +28,6 @@ from search.types import (
     Part,
     Problem,
     Question,
-    Reply,
-    Request,
     Row,
     State,
     Trace,
@@ -162,6 +162,27 @@ class Pruner(Plain):
 
 
 @dataclass(frozen=True)
+class Fickle(Plain):
+    """Goes on from what it has dropped."""
+
+    def search(self, tree: Tree) -> Ask[Choice]:
+        steps = yield from tree.extend([ROOT], n=8, until=Until.STEP)
+        tree.mark(steps, State.PRUNED, "why not")
+        answers = yield from tree.extend([c for c in steps if c.open], until=Until.END)
+        return self.choose(tree, answers)
+
+
+@dataclass(frozen=True)
+class Secretive(Plain):
+    """Drops what it does not need without a word to the tree."""
+
+    def search(self, tree: Tree) -> Ask[Choice]:
+        for one in (yield from tree.extend([ROOT], n=4, until=Until.STEP)):
+            tree.states[one.path] = (State.PRUNED, "why not")
+        return (yield from super().search(tree))
+
+
+@dataclass(frozen=True)
 class Gullible(Plain):
     """Takes the first that finished, whatever the verifier said."""
 
@@ -225,22 +246,19 @@ class Insider(Plain):
     problem: Problem | None = None
 
 
+class Blaming(Judge):
+    """Lets a failure through to all whose traces are in the slice."""
+
+    def _score(self, parts: Sequence[_Part]) -> dict[int, Exception]:
+        failed = super()._score(parts)
+        return {request.search: error for error in failed.values() for request, _ in parts}
+
+
 class Fragile(Driver):
-    """Waits till all are due, and lets a failure through to all of them."""
+    """Waits till all are due."""
 
     def __post_init__(self) -> None:
-        self.patience = 1_000_000
-
-    def _judge(self) -> list[tuple[int, Request, Reply]]:
-        assert self.verifier is not None
-        try:
-            self.verifier.score([trace for _, request, _ in self._due for trace in request.traces])
-        except RuntimeError as error:
-            for key, *_ in self._due:
-                self._end(key, None, error)
-            self._due = []
-            return []
-        return super()._judge()
+        self._judge = Blaming(self.verifier, 1_000_000, 1_000_000)
 
 
 class Generous(Usage):
@@ -309,6 +327,8 @@ BREAKS: list[tuple[str, str, Strategy, World]] = [
     ("charges_every_pass", "passes are not charged", Smuggler(), WORLD),
     ("every_candidate_has_its_place", "9.9 has no parent", Forger(), WORLD),
     ("states_agree_with_steps", "PRUNED", Pruner(), WORLD),
+    ("what_is_dropped_stays_dropped", "below what was dropped", Fickle(), WORLD),
+    ("what_is_dropped_stays_dropped", "not what was marked", Secretive(), WORLD),
     (
         "a_failure_stays_alone",
         "a failure spreads",

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.checks import one_of, positive
+from search.ledger import Usage
 from search.select import SELECTORS, Selector
 from search.strategies import STRATEGIES, build
 from search.strategies.astar import AStar
@@ -24,10 +25,12 @@ from search.types import (
     Answer,
     Budget,
     Candidate,
+    Extend,
     Extension,
     Finish,
     Join,
     Part,
+    Reading,
     Readings,
     RunSpec,
     Sampling,
@@ -104,17 +107,36 @@ def test_an_id_is_stable() -> None:
     assert len(SPEC.id) == 12
 
 
+def test_a_spec_from_before_an_option_of_sampling_is_read_and_keeps_its_id() -> None:
+    """Options that came later are not in its JSON, and not in that of a run that leaves them off."""
+    assert json.loads(SPEC.json())["sampling"] == {"min_p": 0.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    sampling = Sampling(0.8, repetition_penalty=1.1, mirostat_tau=3.0, confidence=20)
+    later = replace(SPEC, sampling=sampling, stops=("Question:",))
+    assert RunSpec.from_json(later.json()) == later
+    assert RunSpec.from_json(later.json()).id == later.id
+
+
 OTHER: dict[str, list[Any]] = {
     "problems": [Part("word", {"n": 21}), Part("guess", {"n": 20}), Part("word")],
     "generator": [Part("other"), Part("bundled", {"dtype": "float32"})],
     "verifier": [Part("prm", {"join": "last"}), Part("none")],
     "strategy": [Part("beam", {"n": 8, "keep": 2}), Part("astar", {"n": 8, "keep": 4})],
-    "sampling": [Sampling(0.7), Sampling(top_k=5), Sampling(top_p=0.9), Sampling(min_p=0.1)],
+    "sampling": [
+        Sampling(0.7),
+        Sampling(top_k=5),
+        Sampling(top_p=0.9),
+        Sampling(min_p=0.1),
+        Sampling(repetition_penalty=1.1),
+        Sampling(mirostat_tau=3.0),
+        Sampling(mirostat_tau=3.0, mirostat_eta=0.2),
+        Sampling(confidence=20),
+    ],
     "budget": [Budget(), Budget(tokens=2047), Budget(2048, passes=5), Budget(2048, candidates=5)],
     "step_tokens": [63],
     "tokens": [383],
     "seed": [1],
     "weights": ["1a2b3c4d"],
+    "stops": [("Question:",)],
 }
 
 
@@ -137,8 +159,19 @@ def test_a_spec_that_json_cannot_hold_is_refused() -> None:
         (lambda: Sampling(top_k=-1), "top_k must be 0"),
         (lambda: Sampling(top_p=0), "top_p must be above 0"),
         (lambda: Sampling(min_p=1), "min_p must be at least 0 and below 1"),
+        (lambda: Sampling(repetition_penalty=0), "repetition_penalty must be above 0, not 0"),
+        (lambda: Sampling(repetition_penalty=math.inf), "repetition_penalty must be above 0, not inf"),
+        (lambda: Sampling(mirostat_tau=-1), r"mirostat_tau must be 0 \(off\) or more bits, not -1"),
+        (lambda: Sampling(mirostat_tau=math.nan), r"mirostat_tau must be 0 \(off\) or more bits, not nan"),
+        (lambda: Sampling(mirostat_eta=0), "mirostat_eta must be above 0, not 0"),
+        (lambda: Sampling(confidence=-1), r"confidence must be 0 \(off\) or more tokens, not -1"),
+        *(
+            (lambda other=other: Sampling(mirostat_tau=3, **other), "^mirostat_tau replaces top_k, top_p and min_p")
+            for other in ({"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1})
+        ),
         (lambda: Budget(tokens=0), "budget of tokens must be at least 1, not 0"),
         (lambda: Budget(passes=-1), "budget of passes must be at least 1, not -1"),
+        (lambda: replace(SPEC, stops=("a", "")), "a stop string must have at least 1 character"),
         (lambda: replace(SPEC, tokens=0), "token limits must be at least 1, not 0"),
         (lambda: positive(n=1, m=0), "m must be at least 1, not 0"),
     ],
@@ -251,6 +284,34 @@ def test_where_nothing_can_be_asked_for_the_reply_is_empty_at_once() -> None:
         assert ended.value.value == ()
 
 
+def test_a_request_names_what_was_dropped_since_the_last_one_in_order_and_once() -> None:
+    """A merged or pruned candidate keeps memory of the generator's until it is told."""
+    tree = grown()
+    zero, one = tree.candidates.values()
+    tree.mark([one, zero], State.PRUNED, "below the beam")
+    tree.mark([zero, one], State.MERGED, "twice")
+    assert not list(tree.extend([ROOT], n=0)), "nothing is asked for, and nothing forgotten"
+    assert dropped(tree) == ("1", "0")
+    tree.mark([zero], State.FAILED, "no drop")
+    assert dropped(tree) == ()
+    tree.mark([zero], State.PRUNED, "again")
+    assert dropped(tree) == ("0",)
+
+
+def dropped(tree: Tree) -> tuple[str, ...]:
+    request = next(tree.extend([ROOT]))
+    assert isinstance(request, Extend)
+    return request.dropped
+
+
+def test_every_request_has_the_trees_stops() -> None:
+    tree = grown()
+    assert next(tree.extend([ROOT])).stops == ()  # type: ignore[union-attr]
+    tree.stops = ("Q:", "\n\n\n")
+    for until in Until:
+        assert next(tree.extend([ROOT], until=until)).stops == ("Q:", "\n\n\n")  # type: ignore[union-attr]
+
+
 def test_a_reply_of_the_wrong_kind_or_number_is_refused_and_not_charged() -> None:
     tree = grown()
     asking = tree.extend(["0"], n=2)
@@ -266,6 +327,33 @@ def test_a_reply_of_the_wrong_kind_or_number_is_refused_and_not_charged() -> Non
     next(judging)
     with pytest.raises(TypeError, match="a Verify was answered with Extension"):
         judging.send(Extension(()))
+
+
+def test_the_ledger_adds_up_every_count_of_a_reply() -> None:
+    usage = Usage()
+    steps = (step_of([100, 101], 1, Finish.END), step_of([100], 1, Finish.CANCELLED))
+    for _ in range(2):
+        usage.generated(Extension(steps, 10, 20, 3, 8, 5, flops=1e6, queue_seconds=0.25, seconds=0.5))
+    usage.verified(Readings((Reading((0.5,), passes=1, tokens=7, flops=10.0),), 0.5, 0.25))
+    assert usage == Usage(
+        generated_tokens=6,
+        cancelled_tokens=2,
+        sequential_tokens=4,
+        prompt_tokens=20,
+        cached_tokens=40,
+        recomputed_tokens=6,
+        drafted_tokens=16,
+        accepted_tokens=10,
+        candidates=4,
+        verifier_passes=1,
+        verifier_tokens=7,
+        flops=2e6 + 10,
+        queue_seconds=1.0,
+        generate_seconds=1.0,
+        verify_seconds=0.25,
+        store_seconds=0.0,
+    )
+    assert all(value for name, value in usage.asdict().items() if name != "store_seconds"), "not all are looked at"
 
 
 def test_a_candidate_is_judged_once_however_often_it_is_named() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
@@ -67,7 +69,56 @@ def test_an_up_to_date_database_opens_without_a_migration(tmp_path: Path, monkey
     open_database(f"sqlite:///{tmp_path / 'a.db'}", create=False).close()
 
 
-def test_a_migration_that_is_interrupted_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _first_version(path: Path) -> None:
+    """A database as the first version left it: a closed attempt with its candidate, score and reply, and an open one."""
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        store.database._upgrade(connection, "0001")
+        for statement in (
+            "INSERT INTO run VALUES ('r', 'first', '{}', 'interrupted', 'then', NULL, '{}')",
+            "INSERT INTO problem VALUES ('k0', 'p0', '1 + 1?', '2', 'set', '{}'), ('k1', 'p1', '1 + 2?', '3', 'set', '{}')",
+            "INSERT INTO attempt (id, run_id, problem_key, position, seed, status, answer, generated_tokens, prompt_tokens)"
+            " VALUES (1, 'r', 'k0', 0, 0, 'done', '2', 5, 9), (2, 'r', 'k1', 1, 0, 'pending', NULL, NULL, NULL)",
+            "INSERT INTO candidate VALUES"
+            " (1, '0', '', 1, 0, 1, x'01000000', x'', 't', 0, 0, 'end', 'finished', 'end', '2', '', -0.5, 1.5)",
+            "INSERT INTO score VALUES (1, '0', 'prm', 0.5, '[0.5]', '', 'min')",
+            "INSERT INTO reply VALUES (1, 0, 'extend', '0', '[\"0\"]', '{\"prompt_tokens\":9}')",
+        ):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def _rows(path: Path) -> dict[str, list[dict[str, Any]]]:
+    with sqlite3.connect(path) as raw:
+        raw.row_factory = sqlite3.Row
+        found = {name: list(map(dict, raw.execute(f"SELECT * FROM {name}"))) for name in schema.metadata.tables}
+    raw.close()
+    return found
+
+
+ADDED = {"recomputed_tokens", "drafted_tokens", "accepted_tokens"}
+
+
+def test_a_database_of_the_first_version_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    _first_version(path)
+    before = _rows(path)
+    with open_database(path) as db, db.read() as connection:
+        assert connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")) == schema.HEAD
+        assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+    after = _rows(path)
+    new = [{name: row.pop(name) for name in ADDED} for row in after["attempt"]]
+    assert after == before
+    assert new == [dict.fromkeys(ADDED, 0), dict.fromkeys(ADDED)], "an open attempt has no ledger yet"
+
+
+@pytest.mark.parametrize("make", [Path.touch, _first_version], ids=["nothing", "the first version"])
+def test_a_migration_that_is_interrupted_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "a.db"
+    make(path)
+    before = _dumped(path)
     upgrade = store.database._upgrade
 
     def half(connection: Connection) -> None:
@@ -76,12 +127,18 @@ def test_a_migration_that_is_interrupted_leaves_the_old_version(tmp_path: Path, 
 
     monkeypatch.setattr(store.database, "_upgrade", half)
     with pytest.raises(KeyboardInterrupt):
-        open_database(tmp_path / "a.db")
-    with sqlite3.connect(tmp_path / "a.db") as raw:
-        assert raw.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
-    raw.close()
+        open_database(path)
+    assert _dumped(path) == before
     monkeypatch.undo()
-    open_database(tmp_path / "a.db").close()
+    open_database(path).close()
+    assert _rows(path).keys() == schema.metadata.tables.keys()
+
+
+def _dumped(path: Path) -> list[str]:
+    with sqlite3.connect(path) as raw:
+        found = list(raw.iterdump())
+    raw.close()
+    return found
 
 
 def test_a_write_takes_the_lock_before_it_reads(tmp_path: Path) -> None:
@@ -140,7 +197,7 @@ BAD_FILES = {
     "short text": (lambda path: path.write_text("hi"), "is not a SQLite database"),
     "a directory": (lambda path: path.mkdir(), "is a directory"),
     "another application": (_stranger, "of another application (it has a table 'recipes')"),
-    "a newer version": (_newer, "has schema version '0999', this program knows up to '0001'"),
+    "a newer version": (_newer, "has schema version '0999', this program knows up to '0002'"),
     "damaged": (_damaged, "cannot open the database"),
 }
 

@@ -73,7 +73,7 @@ class FakeGenerator:
 
     def answer(self, request: Extend) -> Extension:
         steps = tuple(fake_step(row, request.until) for row in request.rows)
-        return Extension(steps, prompt_tokens=7, cached_tokens=2, flops=1e6, queue_seconds=0.25, seconds=0.5)
+        return Extension(steps, 7, 2, 1, 6, 4, flops=1e6, queue_seconds=0.25, seconds=0.5)
 
     def forget(self, search: int) -> None:
         self.queued = [(key, request) for key, request in self.queued if key != search]

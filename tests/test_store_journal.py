@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def started(db: Database, n: int = 1) -> StoreJournal:
 
 def extension(*steps: Step, first: int = 0) -> tuple[Extend, Extension]:
     asked = tuple(Row(str(first + i), i, (1, 2), 9) for i in range(len(steps)))
-    return Extend(asked, Until.END, GREEDY), Extension(steps, prompt_tokens=2, seconds=0.5)
+    return Extend(asked, Until.END, GREEDY), Extension(steps, 12, 1, 3, 8, 5, seconds=0.5)
 
 
 def verification(*readings: Reading) -> tuple[Verify, Readings]:
@@ -103,10 +104,22 @@ def test_a_step_comes_back_token_for_token_and_bit_for_bit(db: Database) -> None
     journal.commit()
     [row] = rows(db, schema.candidate)
     assert np.array_equal(unpack_tokens(row["token_ids"]), step.tokens)
-    assert np.array_equal(unpack_stats(row["stats"]), np.stack([step.logprobs, step.certainties, step.entropies]))
+    assert np.array_equal(unpack_stats(row["stats"], 7), np.stack([step.logprobs, step.certainties, step.entropies]))
     assert (row["text"], row["text_lossy"], row["text_truncated"]) == ("héllo", False, False)
     assert (row["logprob"], row["certainty"], row["tokens"]) == (step.logprob, step.certainty, 7)
     assert (row["parent"], row["depth"], row["state"], row["cause"]) == ("", 1, "finished", "end")
+
+
+def test_confidences_are_kept_where_the_step_has_them(db: Database) -> None:
+    journal, plain = started(db), make_step(length=3)
+    asked = replace(plain, confidences=np.array([7, 8, 9], np.float32))
+    none = replace(make_step(length=0), confidences=np.array([], np.float32))
+    journal.extended(1, *extension(asked, plain, none))
+    journal.commit()
+    stats = [unpack_stats(row["stats"], row["tokens"]) for row in rows(db, schema.candidate)]
+    assert [array.shape for array in stats] == [(4, 3), (3, 3), (3, 0)]
+    assert stats[0][3].tolist() == [7, 8, 9]
+    assert np.array_equal(stats[0][:3], stats[1])
 
 
 def test_blobs_are_little_endian_and_of_known_size(db: Database) -> None:
@@ -295,7 +308,7 @@ def test_a_statistic_that_is_not_finite_is_null_in_its_column_and_kept_in_the_bl
     journal.commit()
     [row] = rows(db, schema.candidate)
     assert (row["logprob"], row["certainty"]) == (None, None)
-    assert np.isneginf(unpack_stats(row["stats"])[0, 0])
+    assert np.isneginf(unpack_stats(row["stats"], 2)[0, 0])
     cost = json.loads(rows(db, schema.reply)[0]["cost"])
     assert (cost["seconds"], cost["flops"]) == (None, None)
 
@@ -401,6 +414,16 @@ def test_replies_are_stored_in_order_with_their_paths_and_cost(db: Database) -> 
     journal.commit()
     found = [(r["number"], r["kind"], json.loads(r["paths"])) for r in rows(db, schema.reply)]
     assert found == [(0, "extend", ["0", "1"]), (1, "verify", ["0"]), (2, "extend", ["2"])]
-    cost = json.loads(rows(db, schema.reply)[1]["cost"])
+    extended, cost, _ = (json.loads(row["cost"]) for row in rows(db, schema.reply))
+    assert extended == {
+        "prompt_tokens": 12,
+        "cached_tokens": 1,
+        "recomputed_tokens": 3,
+        "drafted_tokens": 8,
+        "accepted_tokens": 5,
+        "flops": 0.0,
+        "queue_seconds": 0.0,
+        "seconds": 0.5,
+    }
     assert cost == {"passes": [1], "tokens": [3], "flops": [2.0], "queue_seconds": 0.0, "seconds": 0.25}
     assert [r["number"] for r in rows(db, schema.candidate)] == [0, 1, 2]

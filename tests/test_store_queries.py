@@ -155,7 +155,8 @@ def test_a_summary_counts_failed_and_pending_problems_as_wrong(tmp_path: Path) -
     assert (found.low, found.high) == wilson(3, 8)
     usages = [o.search.tree.usage for o in outcomes if o.search.key != 8]
     assert found.generated_tokens == pytest.approx(sum(u.generated_tokens for u in usages) / 7)
-    assert (found.prompt_tokens, found.cached_tokens, found.candidates) == (7, 2, 1)
+    assert (found.prompt_tokens, found.cached_tokens, found.recomputed_tokens, found.candidates) == (7, 2, 1, 1)
+    assert (found.drafted_tokens, found.accepted_tokens) == (6, 4)
     assert found.generate_seconds == 8 * 0.5
     assert found.search_seconds == pytest.approx(sum(o.seconds for o in outcomes))
     db.close()

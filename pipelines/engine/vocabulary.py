@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search.types import SEPARATOR
 
 
@@ -29,11 +32,14 @@ class Vocabulary:
         # rows of the embedding beyond the tokenizer are padding: they must not be drawn nor counted in the certainty
         self.size = min(size, len(tokenizer))
         self.newlines: dict[int, Newlines] = {}
-        self.blanks: set[int] = set(tokenizer.all_special_ids)
+        self.pieces: list[str] = []
+        self.blank: NDArray[np.bool_] = np.zeros(self.size, dtype=np.bool_)  # tokens that write nothing but white space
+        self.blank[[t for t in tokenizer.all_special_ids if t < self.size]] = True
         for token in range(self.size):
             text = tokenizer.decode([token])
+            self.pieces.append(text)
             if not text.strip():
-                self.blanks.add(token)
+                self.blank[token] = True
             if "\n" in text:
                 before, found, _ = text.partition(SEPARATOR)
                 self.newlines[token] = Newlines(
@@ -43,6 +49,14 @@ class Vocabulary:
                     inked=bool(text.strip()),
                     inked_before=bool(before.strip()) if found else False,
                 )
+        # tokens that may end a step or a solution: the only ones the engine looks at one by one
+        self.special: NDArray[np.bool_] = np.zeros(self.size, dtype=np.bool_)
+        self.special[[t for t in (*self.newlines, *self.ends) if t < self.size]] = True
+
+    def may_complete(self, token: int, stops: Sequence[str]) -> bool:
+        """Whether a token may be the last of one of these strings: a quick no for nearly all."""
+        piece = self.pieces[token]
+        return "\ufffd" in piece or any(stop[-1] in piece for stop in stops)
 
     def text(self, prefix: Sequence[int], tokens: Sequence[int]) -> str:
         """The text that tokens add after a prefix. End and other special tokens leave none. The last token of the prefix
