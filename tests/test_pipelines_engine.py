@@ -14,8 +14,7 @@ from pipelines.engine import forward
 from pipelines.engine.build import CannotServe, built
 from pipelines.engine.engine import CHUNK, Engine
 from pipelines.engine.forward import Batch
-from pipelines.engine.memory import Shape
-from pipelines.engine.pages import BLOCK, Pool, Segment, blocks
+from pipelines.engine.pages import PAGE, Pool, Segment, pages_of
 from pipelines.engine.vocabulary import Vocabulary
 from pipelines.models import BUNDLED, ModelError, TextModel, load_generator
 from search.types import (
@@ -32,6 +31,7 @@ from search.types import (
     Until,
     child_of,
     depth_of,
+    parent_of,
     seed_of,
 )
 
@@ -49,12 +49,20 @@ QUESTIONS = (
 )
 WILD = Sampling(temperature=2.0)  # the bundled model is sure of itself: so that texts differ
 SMALL = {"context": 256, "cache_mb": 1}
-SMALL_PAGES = 21
+SMALL_PAGES = 42
 
 
 @pytest.fixture(scope="module")
 def generator() -> TextModel:
     return load_generator()
+
+
+@pytest.fixture(autouse=True)
+def rested(generator: TextModel) -> Iterator[None]:
+    """What one test leaves behind when it fails is not the next one's."""
+    yield
+    for search in range(16):
+        generator.engine.forget(search)
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +71,12 @@ def oracle() -> Any:
     return weights()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small(generator: TextModel) -> Engine:
-    """An engine with memory for 21 pages, which is little more than one full context."""
+    """An engine with 42 pages, which is little more than one full context takes."""
     engine = made(generator, **SMALL)
     assert engine.pool.capacity == SMALL_PAGES
     return engine
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """So many threads of torch's own, for paths that leave it to torch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 def weights(dtype: torch.dtype = torch.float32) -> Any:
@@ -164,14 +163,23 @@ def assert_empty(engine: Engine) -> None:
     assert engine.pool.used_pages == 0
     assert engine.memory_used() == 0
     assert len(set(engine.rows.free)) == len(engine.rows.free) == engine.rows.slots
-    held = (engine.queue, engine.fills, engine.units, engine.live, engine.kept, engine.done, engine.known, engine.rows.seen)
+    held = (
+        engine.queue,
+        engine.fills,
+        engine.units,
+        engine.live,
+        engine.kept,
+        engine.kept._known,
+        engine.done,
+        engine.rows.seen,
+    )
     assert [len(some) for some in held] == [0] * len(held)
 
 
 def assert_whole(engine: Engine) -> None:
     """Every page in use belongs to a segment that somebody needs, and every segment counts those who need it."""
     rows = [row for unit in (*engine.units, *engine.queue) for row in unit.rows]
-    owners = [*engine.kept.values(), *(row.segment for row in rows if row.segment is not None)]
+    owners = [*engine.kept._held.values(), *(row.segment for row in rows if row.segment is not None)]
     owners += [fill.segment for fill in engine.fills if fill.key is not None]
     needed: dict[Segment, int] = {}
     for owner in owners:
@@ -232,7 +240,7 @@ def test_every_path_gives_the_same_tokens_and_the_modules_log_probabilities(
     engine = made(generator, **options)
     assert engine.forward.what == what
     prompts = [generator.encode(q) for q in QUESTIONS[:4]]
-    asked = [request(p, 8, sampling=WILD, limit=40) for p in prompts]
+    asked = [request(p, 8, sampling=WILD, limit=24) for p in prompts]
     replies, expected = answered(engine, *asked), answered(generator.engine, *asked)
     for prompt, reply, other in zip(prompts, replies, expected, strict=True):
         assert [s.tokens.tolist() for s in reply.steps] == [s.tokens.tolist() for s in other.steps]
@@ -244,18 +252,20 @@ def test_attention_that_is_shared_at_two_levels_of_a_tree_gives_the_same_texts(g
     """A long prompt, two long steps upon it, and five rows upon each: DeviceMemory attends what they share once for all."""
     engine = made(generator, path="module", paged=paged)
     prompt = generator.encode(" ".join(QUESTIONS[:6]))[:150]
-    expected, found = [], []
-    for some, into in ((generator.engine, expected), (engine, found)):
-        some.submit(0, request(prompt, 2, until=Until.STEP, limit=140, sampling=Sampling(temperature=6)))
+    found: list[list[list[int]]] = []
+    for some in (generator.engine, engine):
+        some.submit(0, request(prompt, 40, until=Until.STEP, limit=140, sampling=Sampling(temperature=6)))
         steps = first_reply(some).steps
+        long = [i for i, step in enumerate(steps) if len(step) > 130][:2]
+        assert len(long) == 2
         rows: tuple[Row, ...] = ()
-        for path, step in zip(("0", "1"), steps, strict=True):
-            rows += request((*prompt, *step.tokens.tolist()), 5, parent=path, limit=20).rows
+        for i in long:
+            rows += request((*prompt, *steps[i].tokens.tolist()), 5, parent=str(i), limit=20).rows
         some.submit(0, Extend(rows, Until.END, WILD))
-        into += [step.tokens.tolist() for step in (*steps, *first_reply(some).steps)]
+        found.append([step.tokens.tolist() for step in (*steps, *first_reply(some).steps)])
         some.forget(0)
-    assert min(map(len, expected[:2])) > 128  # long enough to be worth a pass of their own
-    assert found == expected
+        assert_empty(some)
+    assert found[0] == found[1]
 
 
 def test_layercast_gives_the_tokens_of_float32(generator: TextModel, oracle: Any) -> None:
@@ -273,11 +283,10 @@ def test_layercast_gives_the_tokens_of_float32(generator: TextModel, oracle: Any
 def test_half_precision_is_near_the_modules_own(generator: TextModel, dtype: str, near: float) -> None:
     """The module's own forward pass in that dtype rounds in other places: an eighth of a bit in bfloat16 at ln p near 30."""
     engine, own = load_generator(params={"dtype": dtype}).engine, weights(getattr(torch, dtype))
-    for question in QUESTIONS[:4]:
+    for question in QUESTIONS[:3]:
         prompt = generator.encode(question)
-        (reply,) = answered(engine, request(prompt, 6, limit=60))
+        (reply,) = answered(engine, request(prompt, 3, sampling=WILD, limit=30))
         assert max(farthest(own, prompt, step) for step in reply.steps) < near
-        assert np.mean([farthest(own, prompt, step) for step in reply.steps]) < near / 2
 
 
 # ------------------------------------------------------------------------------------------------------- batch invariance
@@ -299,7 +308,7 @@ def in_batches(engine: Engine, asked: Sequence[Extend], size: int) -> list[list[
 @pytest.fixture(scope="module")
 def alone(generator: TextModel) -> tuple[list[Extend], list[list[tuple[Any, ...]]]]:
     """200 texts of ten prompts, each generated by itself."""
-    asked = singles(generator, questions=10, seeds=20, limit=32)
+    asked = singles(generator, questions=10, seeds=20, limit=24)
     found = in_batches(generator.engine, asked, 1)
     assert len({reply[0][0] for reply in found}) > 100
     return asked, found
@@ -316,18 +325,27 @@ def test_a_texts_bits_do_not_depend_on_its_batch(generator: TextModel, alone: An
 
 def test_nor_on_what_the_memory_held_before(generator: TextModel, alone: Any) -> None:
     asked, expected = alone
-    engine = made(generator, path="fused")
+    engine = made(generator, path="fused", cache_mb=16)
     for array in (engine.forward.memory.keys, engine.forward.memory.values):
         array[:] = np.random.default_rng(0).normal(0, 30, array.shape)
     assert in_batches(engine, asked[:64], 64) == expected[:64]
 
 
-def test_the_modules_bits_do_not_depend_on_the_batch_either(generator: TextModel, threads: int) -> None:
-    engine = made(generator, path="module")
-    asked = singles(generator, questions=5, seeds=6, limit=24)
-    expected = in_batches(engine, asked, 1)
-    assert in_batches(engine, asked, 3) == expected
-    assert in_batches(engine, asked, 30) == expected
+@pytest.mark.parametrize(("threads", "questions", "seeds"), [(1, 5, 4), (2, 3, 2)])
+def test_the_modules_bits_do_not_depend_on_the_batch_either(
+    generator: TextModel, threads: int, questions: int, seeds: int
+) -> None:
+    """With so many threads of torch's own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        engine = made(generator, path="module")
+        asked = singles(generator, questions, seeds, limit=10)
+        expected = in_batches(engine, asked, 1)
+        assert in_batches(engine, asked, 3) == expected
+        assert in_batches(engine, asked, len(asked)) == expected
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_products_give_a_row_the_same_bits_in_batches_of_any_size(generator: TextModel) -> None:
@@ -438,8 +456,8 @@ def test_memory_used_is_pages_and_memory_needed_is_distinct_positions(generator:
         engine.advance()
         assert len(engine.live) == 5
         positions = len(prompt) - 1 + 5 * k
-        assert engine.memory_needed() == positions * engine.page_bytes // BLOCK
-        pages = blocks(len(prompt) - 1) + 5 * (blocks(len(prompt) - 1 + k) - (len(prompt) - 1) // BLOCK)
+        assert engine.memory_needed() == positions * engine.page_bytes // PAGE
+        pages = pages_of(len(prompt) - 1) + 5 * pages_of(k)
         assert engine.memory_used() == pages * engine.page_bytes
     engine.forget(0)
     assert_empty(engine)
@@ -447,7 +465,7 @@ def test_memory_used_is_pages_and_memory_needed_is_distinct_positions(generator:
 
 def test_a_long_prompt_is_computed_in_pieces_while_other_rows_go_on(generator: TextModel) -> None:
     engine = generator.engine
-    long = generator.encode(" ".join(QUESTIONS * 3))[:700]
+    long = generator.encode(" ".join(QUESTIONS * 4))[:700]
     assert len(long) == 700
     asked, other = (
         request(long, 2, sampling=WILD, limit=20),
@@ -482,7 +500,7 @@ def test_prompts_that_begin_alike_share_whole_blocks(generator: TextModel) -> No
     for search, (one, prompt) in enumerate(zip(asked, prompts, strict=True)):
         engine.submit(search, one)
         reply = finished(engine)[search]
-        shared = 64 if search else 0
+        shared = 77 // PAGE * PAGE if search else 0
         assert reply.cached_tokens == shared + 2 * (len(prompt) - 1)
         assert reply.prompt_tokens == len(prompt) - 1 - shared + 3
         assert all_bits([reply])[0] == expected[search]
@@ -505,7 +523,7 @@ def test_a_prompt_that_another_search_holds_whole_or_longer_is_not_computed(gene
     finished(engine)
     engine.submit(1, asked)
     reply = finished(engine)[1]
-    held = (length - 1) // BLOCK * BLOCK
+    held = (length - 1) // PAGE * PAGE
     assert reply.prompt_tokens == length - 1 - held + 2
     assert all_bits([reply]) == all_bits([expected])
     for search in (0, 1):
@@ -635,13 +653,13 @@ def test_a_stop_string_that_straddles_tokens_ends_the_row_at_the_earliest_token(
             stop = "".join(
                 (vocabulary.pieces[tokens[i]][-1:], vocabulary.pieces[tokens[i + 1]], vocabulary.pieces[tokens[i + 2]][:1])
             )
-            if "\ufffd" not in stop:
+            count = earliest(vocabulary, tokens, [stop])
+            if count is not None and "\ufffd" not in stop:
                 asked.append(Extend((row,), Until.END, WILD, stops=("never written", stop)))
-                expected.append((tokens, earliest(vocabulary, tokens, [stop])))
+                expected.append((tokens, count))
     assert len(asked) > 30
     ends = set()
     for reply, (tokens, count) in zip(answered(engine, *asked), expected, strict=True):
-        assert count is not None
         assert reply.steps[0].tokens.tolist() == tokens[:count]
         assert reply.steps[0].finish is Finish.END
         ends.add(count)
@@ -663,7 +681,7 @@ def test_the_earliest_of_several_stop_strings_counts_and_others_rows_go_on(gener
 
 
 class Scripted:
-    """A forward pass that writes a text, token by token, whatever was asked: position i is followed by script[i]."""
+    """A forward pass that writes a text, whatever was asked: at position i stands script[i]."""
 
     what = "a script"
 
@@ -673,16 +691,14 @@ class Scripted:
     def __call__(self, batch: Batch) -> torch.Tensor:
         logits = torch.zeros(len(batch.wanted), self.size)
         for row, token in enumerate(batch.wanted):
-            logits[row, self.script[int(batch.places.positions[token])]] = 50
+            logits[row, self.script[int(batch.places.positions[token]) + 1]] = 50
         return logits
 
 
 def scripted(generator: TextModel, text: str) -> tuple[Engine, list[int]]:
     vocabulary = generator.engine.vocabulary
     script = generator.tokenizer.encode(text)
-    pool = Pool(20, lambda source, target: None)
-    sizes = {"context": len(script), "parameters": 1, "page_bytes": Shape(1, 1, 16).page_bytes(4)}
-    return Engine(Scripted(script, vocabulary.size), vocabulary, pool, **sizes), script
+    return Engine(Scripted(script, vocabulary.size), vocabulary, Pool(20), context=len(script), parameters=1), script
 
 
 @pytest.mark.parametrize(
@@ -712,6 +728,53 @@ def test_stop_strings_of_any_characters_are_seen_when_their_last_byte_is_written
     assert len(step) == earliest(engine.vocabulary, script[1:], stops)
     (other,) = answered(engine, request((script[0],), sampling=GREEDY, limit=limit))
     assert (len(other.steps[0]), other.steps[0].finish) == (limit, Finish.LENGTH)
+
+
+# ------------------------------------------------------------------------------------------------------------------ drafts
+
+
+@pytest.mark.parametrize("most", [1, 4, 16])
+def test_guessing_ahead_changes_no_bit_and_saves_passes(generator: TextModel, most: int) -> None:
+    engine = made(generator, draft=most)
+    stops = ("The ans", "=3")
+    asked = [request(generator.encode(q), 6, limit=60) for q in QUESTIONS[:4]]
+    asked += [request(generator.encode(QUESTIONS[0]), 6, until=until, stops=stops) for until in Until]
+    asked += [request(generator.encode(QUESTIONS[0]), 4, first=2), request(generator.encode(QUESTIONS[1]), 4, allowance=77)]
+    asked += [request(generator.encode(QUESTIONS[4]), 3, sampling=sampling, limit=40) for sampling in MIXED]
+    expected = answered(generator.engine, *asked)
+    for search, one in enumerate(asked):
+        engine.submit(search, one)
+    replies: dict[int, Extension] = {}
+    while engine.busy:
+        replies.update(engine.advance())
+        assert_whole(engine)
+    for search in replies:
+        engine.forget(search)
+    assert_empty(engine)
+    assert engine.drafter._tables == {}
+    assert all_bits([replies[search] for search in range(len(asked))]) == all_bits(expected)
+    for reply, other in zip((replies[search] for search in range(len(asked))), expected, strict=True):
+        assert other.drafted_tokens == other.accepted_tokens == 0
+        assert 0 <= reply.accepted_tokens <= reply.drafted_tokens
+        computed = reply.prompt_tokens + sum(map(len, reply.steps)) + reply.drafted_tokens - reply.accepted_tokens
+        assert reply.flops == 2.0 * engine.parameters * computed
+    assert sum(reply.accepted_tokens for reply in replies.values()) > 100
+    assert replies[6].drafted_tokens == replies[7].drafted_tokens == 0 or asked[6].first is None
+
+
+def test_a_draft_saves_passes(generator: TextModel) -> None:
+    asked, passes = request(generator.encode(QUESTIONS[0]), 1, limit=60), []
+    for engine in (generator.engine, made(generator, draft=8)):
+        engine.submit(0, request(generator.encode(QUESTIONS[0]), 4, seed=1))
+        finished(engine)  # siblings, from whom to guess
+        engine.submit(0, asked)
+        count = 0
+        while engine.busy:
+            engine.advance()
+            count += 1
+        engine.forget(0)
+        passes.append(count)
+    assert passes[1] < passes[0] / 2
 
 
 # ------------------------------------------------------------------------------------------------------------ memory short
@@ -810,42 +873,63 @@ def test_what_a_row_carries_from_token_to_token_outlives_its_preemption(generato
     asked.append(request(generator.encode(QUESTIONS[3]), 6, sampling=WILD, limit=60, until=Until.STEP))
     replies, gone = squeezed(small, *asked)
     assert gone > 2
-    assert all(reply.recomputed_tokens for reply in replies[1:3])
+    assert sum(reply.recomputed_tokens for reply in replies[:3]) > 0
+    assert replies[3].recomputed_tokens > 0
     assert all_bits(replies) == all_bits(answered(generator.engine, *asked))
 
 
+def least(generator: TextModel) -> Engine:
+    """An engine with the least memory that is accepted."""
+    engine = made(generator, context=328, cache_mb=1)
+    assert engine.pool.capacity == pages_of(engine.context) + 1
+    return engine
+
+
 def test_a_row_of_a_whole_context_runs_in_the_least_memory_that_is_accepted(generator: TextModel) -> None:
-    """Its prompt's last block and its own first one are the same block, in two pages."""
-    engine = made(generator, cache_mb=3)
-    assert engine.pool.capacity == blocks(engine.context)
-    asked = request((5,) * 1000, sampling=Sampling(temperature=6), limit=24)
-    assert texts(answered(engine, asked)) == texts(answered(generator.engine, asked))
+    for length in (299, 300, 304, 305, 327):
+        asked = request((5,) * length, sampling=Sampling(temperature=6), limit=328 - length)
+        assert texts(answered(least(generator), asked)) == texts(answered(generator.engine, asked))
 
 
 def test_a_row_at_the_end_of_many_steps_runs_in_the_least_memory_that_is_accepted(generator: TextModel) -> None:
-    """Each step of its lineage may hold one page more than its positions take."""
-    engine = made(generator, cache_mb=3)
+    """The last page of each step of its lineage is full in part only; together they take more pages than the context has."""
     found = []
-    for some in (generator.engine, engine):
-        prefix, path, tokens = (5,) * 800, ROOT, []
-        while len(prefix) < 1020:
-            some.submit(0, request(prefix, parent=path, until=Until.STEP, limit=10, sampling=Sampling(temperature=6)))
-            (step,) = first_reply(some).steps
+    for engine in (generator.engine, least(generator)):
+        prefix, path, tokens = (5,) * 200, ROOT, []
+        while len(prefix) < 320:
+            engine.submit(0, request(prefix, parent=path, until=Until.STEP, limit=9, sampling=Sampling(temperature=6)))
+            (step,) = first_reply(engine).steps
             tokens += step.tokens.tolist()
             prefix, path = (*prefix, *step.tokens.tolist()), child_of(path, 0)
-        some.forget(0)
-        assert_empty(some)
+        engine.forget(0)
+        assert_empty(engine)
         found.append(tokens)
     assert found[0] == found[1]
 
 
-def test_rows_in_step_that_fit_the_memory_by_their_own_count_run(generator: TextModel, small: Engine) -> None:
+def test_rows_in_step_that_just_fit_the_memory_run(generator: TextModel, small: Engine) -> None:
     """What submit lets through must not fail later."""
-    asked = request(generator.encode(QUESTIONS[0])[:20], limit=236, first=1, sampling=Sampling(temperature=6))
-    two = request(generator.encode(QUESTIONS[0])[:15], 3, limit=97, first=3, sampling=Sampling(temperature=6))
-    assert sum(blocks(len(row.prefix) + row.limit) for row in two.rows) == SMALL_PAGES
-    for one in (asked, two):
-        assert texts(answered(small, one)) == texts(answered(generator.engine, one))
+    one = request(generator.encode(QUESTIONS[0])[:20], limit=236, first=1, sampling=Sampling(temperature=6))
+    three = request(generator.encode(QUESTIONS[0])[:15], 3, limit=89, first=3, sampling=Sampling(temperature=6))
+    assert sum(pages_of(len(row.prefix) + row.limit) + 1 for row in three.rows) == SMALL_PAGES
+    for asked in (one, three):
+        assert texts(answered(small, asked)) == texts(answered(generator.engine, asked))
+
+
+def test_rows_in_step_at_the_end_of_many_steps_run_where_submit_lets_them_through(generator: TextModel, small: Engine) -> None:
+    found = []
+    for engine in (generator.engine, small):
+        prefix, path, tokens = generator.encode(QUESTIONS[0]), ROOT, []
+        while len(prefix) < 200:
+            rule = {"first": 1, "until": Until.STEP, "limit": 9, "sampling": Sampling(temperature=6)}
+            engine.submit(0, request(prefix, parent=path, **rule))
+            (step,) = first_reply(engine).steps
+            tokens += step.tokens.tolist()
+            prefix, path = (*prefix, *step.tokens.tolist()), child_of(path, 0)
+        engine.forget(0)
+        assert_empty(engine)
+        found.append(tokens)
+    assert found[0] == found[1]
 
 
 def test_rows_in_step_that_can_never_fit_are_refused_in_one_line(generator: TextModel, small: Engine) -> None:
@@ -859,18 +943,18 @@ def test_rows_in_step_that_can_never_fit_are_refused_in_one_line(generator: Text
 
 
 def test_the_refusal_names_the_memory_that_there_is(generator: TextModel, small: Engine) -> None:
-    """1 MiB was given; 8 rows of 15 pages of 48 KiB are more than 5 MiB."""
+    """1 MiB was given; 8 rows of 30 pages of 24 KiB are more than 5 MiB."""
     with pytest.raises(ValueError, match=r"^8 rows in step may take 6 MiB of memory and cache_mb is 1; raise it$"):
         small.submit(0, request(generator.encode(QUESTIONS[0]), 8, limit=200, first=2))
 
 
 def test_memory_below_the_contexts_need_is_refused_in_one_line(generator: TextModel) -> None:
-    line = r"^model 'bundled' cannot run so: cache_mb 2 holds 672 tokens and the context is 1024; use at least 3$"
+    line = r"^model 'bundled' cannot run so: cache_mb 2 holds 680 tokens and the context is 1024; use at least 4$"
     with pytest.raises(ModelError, match=line):
         load_generator(params={"cache_mb": 2})
-    with pytest.raises(CannotServe, match="use at least 1$"):
+    with pytest.raises(CannotServe, match=r"use at least 13$"):
         made(generator, context=4096, cache_mb=1)
-    assert load_generator(params={"cache_mb": 3}).engine.pool.capacity == 64
+    assert load_generator(params={"cache_mb": 4}).engine.pool.capacity == 170
 
 
 # -------------------------------------------------------------------------------------------------------- dropped, forgotten
@@ -885,7 +969,7 @@ def test_what_a_search_drops_is_free_at_once_and_computed_again_where_it_is_aske
     before = engine.pool.used_pages
     engine.submit(0, request(prefixes[0], 2, parent="0", dropped=("1", "2", "7.7"), limit=30))
     assert engine.pool.used_pages < before
-    assert set(engine.kept) == {(0, ROOT), (0, "0"), (0, "3")}
+    assert [engine.kept.get(0, path) is not None for path in (ROOT, "0", "1", "2", "3")] == [True, True, False, False, True]
     children = first_reply(engine)
     engine.submit(0, request(prefixes[1], 2, parent="1", dropped=("0",), limit=30))
     again = first_reply(engine)
@@ -897,21 +981,18 @@ def test_what_a_search_drops_is_free_at_once_and_computed_again_where_it_is_aske
         assert all_bits([reply]) == all_bits(answered(engine, request(prefix, 2, parent=path, limit=30)))
 
 
-def test_a_search_may_drop_what_its_running_rows_need(generator: TextModel) -> None:
+def test_what_is_dropped_and_still_needed_by_the_new_rows_is_computed_for_them(generator: TextModel) -> None:
     engine = generator.engine
     prompt = generator.encode(QUESTIONS[0])
-    (expected,) = answered(engine, request(prompt, 4, sampling=WILD, limit=30))
-    engine.submit(0, request(prompt, 1, until=Until.STEP))
-    first_reply(engine)
-    engine.submit(0, request(prompt, 4, sampling=WILD, limit=30))
-    engine.advance()
-    engine.submit(0, request(prompt, 1, parent="0", limit=1, dropped=(ROOT, "0")))
-    replies = {len(reply.steps): reply for _, reply in iter(lambda: next(iter(engine.advance()), None), None) or ()} or {}
-    while engine.busy:
-        replies.update({len(reply.steps): reply for _, reply in engine.advance()})
+    engine.submit(0, request(prompt, 2, until=Until.STEP))
+    prefix = (*prompt, *first_reply(engine).steps[1].tokens.tolist())
+    asked = request(prefix, 3, parent="1", sampling=WILD, limit=30, dropped=(ROOT, "0", "1"))
+    engine.submit(0, asked)
+    reply = first_reply(engine)
+    assert reply.recomputed_tokens == len(prefix) - 1
     engine.forget(0)
     assert_empty(engine)
-    assert all_bits([replies[4]]) == all_bits([expected])
+    assert all_bits([reply]) == all_bits(answered(engine, asked))
 
 
 def test_a_forgotten_search_leaves_at_once_and_its_memory_with_it(generator: TextModel) -> None:
@@ -940,7 +1021,7 @@ def test_forgetting_amid_a_prompt_leaks_nothing(generator: TextModel, passes: in
     other = request(generator.encode(QUESTIONS[1]), 3, sampling=WILD, limit=40)
     (expected,) = answered(engine, other)
     engine.submit(1, other)
-    engine.submit(0, request(generator.encode(" ".join(QUESTIONS * 3))[:700], 4, limit=20, **rule))
+    engine.submit(0, request(generator.encode(" ".join(QUESTIONS * 4))[:700], 4, limit=20, **rule))
     for _ in range(passes):
         engine.advance()
         assert_whole(engine)
@@ -1003,6 +1084,7 @@ class Search:
     """What a search knows of its tree, and what it has asked for and not got."""
 
     prompt: tuple[int, ...]
+    pages: dict[Path, int] = field(default_factory=dict)  # that a step and what lies before it take
     prefixes: dict[Path, tuple[int, ...]] = field(default_factory=dict)  # of the steps that can be extended
     children: dict[Path, int] = field(default_factory=dict)
     asked: Extend | None = None
@@ -1035,7 +1117,7 @@ class Chaos:
         limit = int(self.chosen([1, 3, 8, 20, 40]))
         for parent in sorted(parents):
             prefix = search.prefixes.get(parent, search.prompt)
-            if len(prefix) < 170:
+            if len(prefix) < 170 and self.room(search, [parent], limit):
                 for _ in range(self.random.integers(1, 5)):
                     path = child_of(parent, search.children.setdefault(parent, 0))
                     search.children[parent] += 1
@@ -1049,7 +1131,7 @@ class Chaos:
             rule["first"] = int(self.random.integers(1, len(rows) + 1))
         elif kind < 0.4:
             rule["allowance"] = int(self.random.integers(1, 1 + 2 * limit))
-        if rule and sum(blocks(len(row.prefix) + limit) + depth_of(row.path) for row in rows) > self.engine.pool.capacity:
+        if not self.room(search, [parent_of(row.path) for row in rows], limit):
             rule = {}
         dropped = tuple(path for path in search.prefixes if path not in parents and self.random.random() < 0.3)
         for path in dropped:
@@ -1057,6 +1139,14 @@ class Chaos:
         until = Until.END if self.random.random() < 0.1 else Until.STEP
         search.asked = Extend(tuple(rows), until, self.chosen(MIXED), dropped=dropped, **rule)
         self.engine.submit(number, search.asked)
+
+    def room(self, search: Search, parents: Sequence[Path], limit: int) -> bool:
+        """Whether rows with these parents have room in step, at the worst; the engine refuses less than that."""
+        before = sum(search.pages.get(parent, pages_of(len(search.prompt))) for parent in set(parents))
+        rows = sum(pages_of(len(search.prefixes.get(parent, search.prompt)) + limit) + 1 for parent in parents)
+        return before + len(parents) * pages_of(limit + 1) <= self.engine.pool.capacity and (
+            len(parents) == 1 or rows <= self.engine.pool.capacity
+        )
 
     def forget(self, number: int) -> None:
         self.engine.forget(number)
@@ -1072,12 +1162,14 @@ class Chaos:
                 assert farthest(self.oracle, row.prefix, step) < 1e-4
                 if search.asked.until is Until.STEP and step.finish in (Finish.STEP, Finish.LENGTH):
                     search.prefixes[row.path] = (*row.prefix, *step.tokens.tolist())
+                    before = search.pages.get(parent_of(row.path), pages_of(len(search.prompt)))
+                    search.pages[row.path] = before + pages_of(len(step))
                     self.deepest = max(self.deepest, depth_of(row.path))
             rules = {"first": search.asked.first, "allowance": search.asked.allowance}
             alone = answered(self.roomy, Extend(rows, search.asked.until, search.asked.sampling, **rules))
             assert all_bits([reply]) == all_bits(alone)
-            used = sum(map(len, reply.steps))
-            assert reply.flops == 2.0 * self.engine.parameters * (reply.prompt_tokens + used)
+            computed = reply.prompt_tokens + sum(map(len, reply.steps)) + reply.drafted_tokens - reply.accepted_tokens
+            assert reply.flops == 2.0 * self.engine.parameters * computed
             self.recomputed += reply.recomputed_tokens
             self.answered += 1
             search.asked = None
@@ -1122,7 +1214,7 @@ def test_searches_that_extend_drop_and_go_in_any_order_get_the_modules_numbers(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 22))
-@pytest.mark.parametrize("rows", [3, 256])
-def test_more_such_searches(generator: TextModel, oracle: Any, seed: int, rows: int) -> None:
-    engine = made(generator, **SMALL, rows=rows)
+@pytest.mark.parametrize("options", [{"rows": 3}, {}, {"draft": 5}, {"threads": 2}, {"cache_mb": 8}], ids=str)
+def test_more_such_searches(generator: TextModel, oracle: Any, seed: int, options: dict[str, Any]) -> None:
+    engine = made(generator, **{**SMALL, **options})
     Chaos(engine, generator.engine, oracle, chaotic_prompts(generator), seed).run(600)

@@ -126,13 +126,14 @@ def _draw(logits: Tensor, settings: Settings, noise: Tensor, state: State | None
     raw = _Spread.of(logits)
     normal, size = raw.total.log(), raw.size
     # KL(uniform || p) = -ln V - mean ln p. All sums are of scores relative to the best one: nothing large cancels
-    certainties = normal - _sums(raw.scores, size).sum(dim=-1) / size - math.log(size)
-    entropies = normal - _sums(raw.scores * raw.weights, size).sum(dim=-1) / raw.total
+    certainties = normal - _whole(_sums(raw.scores, size)) / size - math.log(size)
+    entropies = normal - _whole(_sums(raw.scores * raw.weights, size)) / raw.total
     confidences = _confidences(logits, normal, settings.confidence, confidence) if confidence else None
 
     greedy = settings.temperature <= 0
     shaped = _shaped(raw, logits, settings, greedy, state)
     tokens, mass = _choose(shaped, settings, greedy, noise, state)
+    tokens = tokens.clamp_max(size - 1)  # past the vocabulary only where the logits are NaN
     own = chosen = raw.score(tokens)
     if shaped is not raw:
         chosen = shaped.score(tokens)
@@ -194,14 +195,14 @@ class _Spread:
         if size < relative.shape[1]:
             relative[:, size:] = weights[:, size:] = 0
         masses = _sums(weights, size)
-        return cls(size, relative, weights, masses, masses.sum(dim=-1))
+        return cls(size, relative, weights, masses, _whole(masses))
 
     def above(self, floor: Tensor) -> _Spread:
         """Without the tokens whose weight is below `floor`, float32 [rows]; the best one stays."""
         # the comparison is written as float32 at once: several times as fast as through a mask
         kept = torch.ge(self.weights, floor.clamp_max(1)[:, None], out=torch.empty_like(self.weights)).mul_(self.weights)
         masses = _sums(kept, self.size)
-        return replace(self, weights=kept, masses=masses, total=masses.sum(dim=-1))
+        return replace(self, weights=kept, masses=masses, total=_whole(masses))
 
     def score(self, tokens: Tensor) -> Tensor:
         return self.scores.gather(1, tokens[:, None]).squeeze(1)
@@ -215,6 +216,11 @@ def _block(size: int) -> int:
 def _sums(values: Tensor, size: int) -> Tensor:
     """The sum of each block, float64 [rows, blocks]."""
     return values.view(len(values), -1, _block(size)).sum(dim=-1).double()
+
+
+def _whole(sums: Tensor) -> Tensor:
+    """The sums of whole rows, [rows], from those of their blocks."""
+    return sums.squeeze(1) if sums.shape[1] == 1 else sums.sum(dim=-1)
 
 
 def _shaped(raw: _Spread, logits: Tensor, settings: Settings, greedy: Tensor, state: State | None) -> _Spread:
@@ -251,6 +257,8 @@ def _choose(spread: _Spread, settings: Settings, greedy: Tensor, noise: Tensor, 
     if bool((floor > 0).any()):
         spread = spread.above(floor)
     special = greedy | (settings.top_k > 0) | (settings.top_p < 1)
+    if not bool(special.any()):
+        return _free(spread, noise), spread.total
     tokens = torch.zeros_like(settings.top_k) if bool(special.all()) else _free(spread, noise)
     mass = spread.total
     rows = (special & ~greedy).nonzero().squeeze(1)
@@ -261,7 +269,7 @@ def _choose(spread: _Spread, settings: Settings, greedy: Tensor, noise: Tensor, 
     if bool(greedy.any()):
         tokens = torch.where(greedy, spread.scores[:, : spread.size].argmax(dim=-1), tokens)
         mass = torch.where(greedy, 1.0, mass)
-    return tokens.clamp_max(spread.size - 1), mass  # more only where all is NaN
+    return tokens, mass
 
 
 def _free(spread: _Spread, noise: Tensor) -> Tensor:

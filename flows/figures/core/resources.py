@@ -5,9 +5,12 @@
   CPU time of the same work without the profiler, so that what profiling costs does not dilute the share. A second number
   adds attention where it is named as in ATTENTION; a kernel that is no operator of torch can be wrapped in
   `torch.profiler.record_function("attention")`.
-- cores: wall time at N = 64 with one thread over that with two, each in a process of its own, in turns.
+- cores: wall time at N = 64 with one thread over that with two, each in a process of its own, in turns. The time of a process
+  is the least of REPEATS runs. It needs a machine with two idle cores: threads that wait for each other suffer most
+  where others run.
 - memory: `memory_used` over `memory_needed` of the engine (bytes held; bytes that the distinct tokens of the live rows need),
-  after every step of the ragged work and of the tree, in the second of two runs: in the first the pools may grow.
+  after every step of the ragged work and of the tree but the first WARM_UP, in the second of two runs: in the first the
+  pools may grow. "peak" is the most that was held over the most that was needed.
 - startup: CPU seconds, user and system, of a process that draws one token from the bundled model; and how many more they
   are than of one that imports torch and transformers and loads the same model with `from_pretrained`. The first process of
   each fills the caches of files and kernels and does not count.
@@ -34,6 +37,8 @@ from flows.figures.core.workloads import WORKLOADS, Flat, Work, geometric
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 ATTENTION = ("attention", "aten::_scaled_dot_product_flash_attention_for_cpu")
+REPEATS = 5
+WARM_UP = 16  # steps
 SAMPLES = (2_000, 10_000)
 WAVE = 256  # rows; a quarter of them to a search
 ROWS_TOKENS = 24  # mean length of a row in the growth run
@@ -106,13 +111,17 @@ def _child_wall(name: str, threads: int, small: bool) -> float:
 
 
 def say_wall(name: str, threads: int, small: bool) -> None:
-    """Run in a process of its own: wall seconds of the work, the second time."""
+    """Run in a process of its own: wall seconds of the work, the first run left out."""
     ours = Ours(loaded(name, threads=threads))
     equal = work("equal", ours, small)
-    ours.run(equal)
-    began = time.perf_counter()
-    ours.run(equal)
-    _answer(time.perf_counter() - began)
+
+    def wall() -> float:
+        began = time.perf_counter()
+        ours.run(equal)
+        return time.perf_counter() - began
+
+    wall()
+    _answer(min(wall() for _ in range(REPEATS)))
 
 
 # --------------------------------------------------------------------------------------------------------------- memory
@@ -129,18 +138,13 @@ def memory(models: Sequence[str], options: Options) -> Iterator[Figure]:
 
 def _held(ours: Ours, workload: str, small: bool) -> str:
     engine = ours.engine
-    used: list[int] = []
-    needed: list[int] = []
-
-    def probe() -> None:
-        if need := engine.memory_needed():  # nothing lives between requests
-            used.append(engine.memory_used())
-            needed.append(need)
-
+    seen: list[tuple[int, int]] = []
     ours.run(work(workload, ours, small, "grow"))
-    ours.run(work(workload, ours, small), probe)
-    found = [a / b for a, b in zip(used, needed, strict=True)]
-    return f"mean {mean(found):.2f}x, worst {max(found):.2f}x, most held over most needed {max(used) / max(needed):.2f}x"
+    ours.run(work(workload, ours, small), lambda: seen.append((engine.memory_used(), engine.memory_needed())))
+    held = [(used, need) for used, need in seen[WARM_UP // 4 if small else WARM_UP :] if need]  # nothing lives between requests
+    found = [used / need for used, need in held]
+    peak = max(used for used, _ in held) / max(need for _, need in held)
+    return f"mean {mean(found):.2f}x, worst {max(found):.2f}x, peak {peak:.2f}x"
 
 
 # -------------------------------------------------------------------------------------------------------------- startup
