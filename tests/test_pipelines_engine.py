@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from pipelines.engine import forward
+from pipelines.engine.batch import MOST_ROWS, Batch
 from pipelines.engine.build import CannotServe, built
 from pipelines.engine.engine import CHUNK, Engine
-from pipelines.engine.forward import Batch
+from pipelines.engine.forward import least_rows
 from pipelines.engine.pages import PAGE, Pool, Segment, pages_of
 from pipelines.engine.vocabulary import Vocabulary
 from pipelines.models import BUNDLED, ModelError, TextModel, load_generator
@@ -331,31 +332,44 @@ def test_nor_on_what_the_memory_held_before(generator: TextModel, alone: Any) ->
     assert in_batches(engine, asked[:64], 64) == expected[:64]
 
 
-@pytest.mark.parametrize(("threads", "questions", "seeds"), [(1, 5, 4), (2, 3, 2)])
-def test_the_modules_bits_do_not_depend_on_the_batch_either(
-    generator: TextModel, threads: int, questions: int, seeds: int
-) -> None:
-    """With so many threads of torch's own."""
+@pytest.fixture
+def torchs(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many threads of torch's own."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        engine = made(generator, path="module")
-        asked = singles(generator, questions, seeds, limit=10)
-        expected = in_batches(engine, asked, 1)
-        assert in_batches(engine, asked, 3) == expected
-        assert in_batches(engine, asked, len(asked)) == expected
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
-def test_products_give_a_row_the_same_bits_in_batches_of_any_size(generator: TextModel) -> None:
-    """Batches may be larger than those on which `least_rows` looks."""
-    for engine in (generator.engine, made(generator, path="module")):
+@pytest.mark.parametrize("torchs", [1, 2], indirect=True)
+def test_the_modules_bits_do_not_depend_on_the_batch_either(generator: TextModel, torchs: int) -> None:
+    engine = made(generator, path="module")
+    assert engine.forward.threads == torchs
+    asked = singles(generator, questions=5, seeds=4, limit=10)
+    expected = in_batches(engine, asked, 1)
+    assert in_batches(engine, asked, 3) == expected
+    assert in_batches(engine, asked, 20) == expected
+
+
+@pytest.mark.parametrize("torchs", [1], indirect=True)
+@pytest.mark.parametrize(("width", "height"), [(128, 384), (384, 128), (896, 896), (1536, 256), (2048, 512)])
+def test_from_least_rows_on_a_products_bits_do_not_depend_on_its_rows(width: int, height: int, torchs: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight, x = torch.randn(height, width, generator=generator), torch.randn(MOST_ROWS, width, generator=generator)
+    turned = weight.t().contiguous()
+    for product in (lambda some: torch.nn.functional.linear(some, weight), lambda some: torch.mm(some, turned)):
+        whole = product(x)
+        found = range(least_rows(width, product), MOST_ROWS)
+        assert [rows for rows in found if not torch.equal(product(x[:rows]), whole[:rows])] == []
+
+
+def test_a_row_gets_the_same_bits_beside_more_tokens_than_one_product_takes(generator: TextModel) -> None:
+    for engine in (generator.engine, made(generator, path="module"), made(generator, threads=2)):
         prompt = generator.encode(" ".join(QUESTIONS * 3))[:600]
         shorter = request(prompt[:40], 1, sampling=WILD, limit=12)
         expected = all_bits(answered(engine, shorter))
         engine.submit(9, shorter)
-        engine.submit(8, request(prompt, 200, sampling=WILD, limit=8))  # passes of 256 tokens, then of 200
+        engine.submit(8, request(prompt, 200, sampling=WILD, limit=8))  # passes of more than 256 tokens, then of 200
         replies = finished(engine)
         engine.forget(8)
         engine.forget(9)
@@ -1200,7 +1214,7 @@ def chaotic_prompts(generator: TextModel) -> list[tuple[int, ...]]:
     return [generator.encode(q) for q in QUESTIONS[:4]] + [(*common, *generator.encode(q)) for q in QUESTIONS[5:7]]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 3, 5])
 def test_searches_that_extend_drop_and_go_in_any_order_get_the_modules_numbers(
     generator: TextModel, small: Engine, oracle: Any, seed: int
 ) -> None:

@@ -9,12 +9,15 @@ import torch
 from pipelines.engine import forward, fused
 from pipelines.engine.engine import Engine
 from pipelines.engine.forward import Forward, ModuleForward, PlainForward
+from pipelines.engine.layercast import arithmetic
 from pipelines.engine.memory import DeviceMemory, HostMemory, Shape
 from pipelines.engine.pages import PAGE, Pool, pages_of
 from pipelines.engine.vocabulary import Vocabulary
 
 CACHE_MB = 1024
 FREE_SHARE = 0.5  # of a GPU's free memory
+MUCH = 1 << 17  # positions, where a model names no bound
+OWN = "its attention is not transformers' common one"
 
 
 class CannotServe(ValueError):
@@ -34,43 +37,68 @@ def built(
 ) -> Engine:
     """The engine of a model. Raises CannotServe.
 
-    path: fused, module, plain, or auto: the fastest that serves the model. paged: host or device chooses a memory, for
-    tests."""
+    path: fused, module, plain, or auto: the fastest that serves the model. paged: host or device, to choose a memory."""
     device = next(model.parameters()).device
-    context = int(model.config.max_position_embeddings)
+    context = getattr(model.config, "max_position_embeddings", None) or MUCH
     parameters = sum(p.numel() for p in model.parameters())
-    why = forward.refusal(model.config)
-    if why and path in ("fused", "module"):
-        raise CannotServe(f"{why}; use path=plain")
-    if why or path == "plain":
-        runs = PlainForward(model, why or "asked for")
-        return Engine(runs, vocabulary, Pool(0), context=context, parameters=parameters, device=device, max_rows=rows)
-    shape = _shape(model.config)
-    computes = torch.float32 if model.config.dtype == torch.float32 else next(model.parameters()).dtype
-    host = paged == "host" or (paged == "auto" and device.type == "cpu" and computes != torch.float16 and shape.size % 16 == 0)
-    page_bytes = shape.page_bytes(4 if host else computes.itemsize)
-    capacity = _capacity(device, cache_mb) // page_bytes
-    least = pages_of(context) + 1
+    sizes = {"context": int(context), "parameters": parameters, "max_rows": rows, "draft": draft}
+    why = refused = forward.refusal(model.config)
+    if path != "plain" and not refused:
+        memory = _memory(model, int(context), cache_mb, paged)
+        runs = _paged(model, vocabulary, memory, path, int(context), threads or torch.get_num_threads())
+        if not isinstance(runs, str):
+            return Engine(runs, vocabulary, Pool(memory.capacity), device=device, page_bytes=memory.page_bytes, **sizes)
+        why = runs
+    if path not in ("auto", "plain"):
+        raise CannotServe(f"{why}; use path={'module' if path == 'fused' and why != refused else 'plain'}")
+    return Engine(PlainForward(model, why or "asked for"), vocabulary, Pool(0), device=device, **sizes)
+
+
+def _memory(model: Any, context: int, cache_mb: int, paged: str) -> HostMemory | DeviceMemory:
+    device, shape = next(model.parameters()).device, _shape(model.config)
+    dtype = arithmetic(model)
+    on_host = device.type == "cpu" and dtype != torch.float16 and shape.size % 16 == 0
+    host = paged == "host" or (paged == "auto" and on_host)
+    page_bytes = shape.page_bytes(4 if host else dtype.itemsize)
+    capacity, least = _capacity(device, cache_mb) // page_bytes, pages_of(context) + 1
     if capacity < least:
-        raise CannotServe(
-            f"cache_mb {cache_mb} holds {capacity * PAGE} tokens and the context is {context}; use at least "
-            f"{-(-least * page_bytes // (1 << 20))}"
-        )
-    memory = HostMemory(shape, capacity) if host else DeviceMemory(shape, capacity, computes, device)
-    model.set_attn_implementation(forward.NAME)
-    runs_on: Forward = ModuleForward(model, memory)
+        need = -(-least * page_bytes // (1 << 20))
+        have = f"cache_mb {cache_mb} holds {capacity * PAGE} tokens"
+        raise CannotServe(f"{have} and the context is {context}; use at least {need}")
+    return HostMemory(shape, capacity) if host else DeviceMemory(shape, capacity, dtype, device)
+
+
+@torch.inference_mode()
+def _paged(
+    model: Any, vocabulary: Vocabulary, memory: HostMemory | DeviceMemory, path: str, context: int, threads: int
+) -> Forward | str:
+    """The way asked for over paged memory, or why there is none. Each way is compared with the model's own attention: some
+    models have an attention that transformers' interface does not reach, or that needs more than keys and values."""
     unfit = fused.refusal(model) or (None if isinstance(memory, HostMemory) else "its memory is another")
     if path == "fused" and unfit:
-        raise CannotServe(f"{unfit}; use path=module")
+        return unfit
+    ids, exact = forward.sample(vocabulary.size, context), arithmetic(model) == torch.float32
+    own = model(input_ids=ids.to(next(model.parameters()).device), use_cache=False).logits[..., : vocabulary.size]
+
+    def right(way: Forward) -> bool:
+        return forward.agree(forward.paged(way, ids)[..., : vocabulary.size], own, exact)
+
     if path in ("auto", "fused") and not unfit and isinstance(memory, HostMemory):
-        quick = fused.FusedForward(model, memory, context, threads or torch.get_num_threads())
-        if fused.agrees(quick, runs_on, vocabulary.size, context):
-            runs_on = quick
-        elif path == "fused":
-            raise CannotServe("the fused path does not agree with the module; use path=module")
-    pool = Pool(capacity)
-    sizes = {"context": context, "parameters": parameters, "page_bytes": page_bytes, "max_rows": rows, "draft": draft}
-    return Engine(runs_on, vocabulary, pool, device=device, **sizes)
+        quick = fused.FusedForward(model, memory, context, threads)
+        if right(quick):
+            return quick
+        if path == "fused":
+            return "the fused path does not agree with the module"
+    before = model.config._attn_implementation
+    model.set_attn_implementation(forward.NAME)
+    try:
+        module = ModuleForward(model, memory, threads)
+        if right(module):
+            return module
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError):
+        pass  # an attention of another shape, which fails in its own way
+    model.set_attn_implementation(before)
+    return OWN
 
 
 def _shape(config: Any) -> Shape:

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipelines.engine.batch import Batch
 from pipelines.engine.draft import LENGTHS, Drafter
-from pipelines.engine.forward import Batch, Forward, PlainForward
+from pipelines.engine.forward import Forward, PlainForward
 from pipelines.engine.kept import Kept
 from pipelines.engine.pages import PAGE, NoRoom, Pool, Segment, pages_of
 from pipelines.engine.rows import Rows

@@ -9,7 +9,6 @@ CPU. PlainForward is for models that neither serves: it keeps nothing and comput
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,19 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.engine.layercast import CastLinear
+from pipelines.engine.batch import MOST_ROWS, Batch
+from pipelines.engine.layercast import CastLinear, arithmetic
 from pipelines.engine.memory import Ints, Memory, Places
+from pipelines.engine.pages import PAGE, pages_of
+from pipelines.engine.threads import SideBySide
 
 NAME = "ponderosa"
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One pass: new tokens with their places, all of a row's side by side and in order."""
-
-    ids: Ints  # [tokens]
-    places: Places
-    wanted: Ints  # indices of the tokens whose logits are wanted, ascending
+AGREES = 2e-3  # largest difference of log-probabilities between two ways of computing the same in float32
+AGREES_16 = 0.02  # largest Kullback-Leibler divergence in 16 bits, nats
 
 
 class Forward(Protocol):
@@ -72,19 +67,24 @@ def refusal(config: Any) -> str | None:
         return "it uses sliding-window attention"
     if getattr(config, "num_attention_heads", None) is None:
         return "it has no attention heads"
+    ropes = getattr(config, "rope_parameters", None) or {}  # of a model with full attention: one for all layers
+    context = getattr(config, "max_position_embeddings", 0)
+    if ropes.get("rope_type") in ("dynamic", "longrope") and ropes.get("original_max_position_embeddings", context) < context:
+        return "its rotary embedding changes with the length"
     return None
 
 
-class ModuleForward:
+class ModuleForward(SideBySide):
     """The Hugging Face module over paged memory."""
 
-    def __init__(self, model: Any, memory: Memory) -> None:
+    def __init__(self, model: Any, memory: Memory, threads: int = 1) -> None:
         self.model, self.memory = model, memory
         self.device = next(model.parameters()).device
+        super().__init__(threads if self.device.type == "cpu" else 1)
         self.least = _least_rows(model)
         self.what = f"the Hugging Face module over paged memory, {type(memory).__name__}"
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def _piece(self, batch: Batch) -> Tensor:
         count = len(batch.ids)
         padded = max(count, self.least)
         ids, positions = np.zeros(padded, dtype=np.int64), np.zeros(padded, dtype=np.int64)
@@ -122,16 +122,46 @@ class PlainForward:
         self.what = f"the plain path ({why}): every sequence is computed again for each token"
 
     def whole(self, sequences: Sequence[NDArray[np.int64]]) -> Tensor:
-        """Logits float32 [sequences, vocabulary] after the last token of each."""
-        longest = max(map(len, sequences))
-        ids = np.zeros((len(sequences), longest), dtype=np.int64)
-        for row, sequence in zip(ids, sequences, strict=True):
-            row[: len(sequence)] = sequence
-        # right-padded and causal: what follows a sequence cannot reach it
-        hidden = self.model(input_ids=torch.from_numpy(ids).to(self.device), use_cache=False).logits
-        last = torch.tensor([len(s) - 1 for s in sequences], device=self.device)
-        logits: Tensor = hidden[torch.arange(len(sequences), device=self.device), last].float()
-        return logits
+        """Logits float32 [sequences, vocabulary] after the last token of each. Only sequences of one length share a pass: what
+        stands beside them, padding too, may change some models' positions."""
+        found: dict[int, Tensor] = {}
+        for length in sorted({len(s) for s in sequences}):
+            index = [i for i, s in enumerate(sequences) if len(s) == length]
+            ids = torch.from_numpy(np.stack([sequences[i] for i in index])).to(self.device)
+            logits = self.model(input_ids=ids, use_cache=False).logits[:, -1].float()
+            found |= dict(zip(index, logits, strict=True))
+        return torch.stack([found[i] for i in range(len(sequences))])
+
+
+def sample(vocabulary: int, context: int) -> Tensor:
+    """Two sequences [2, tokens] on which two ways of computing are compared."""
+    return torch.randint(vocabulary, (2, min(24, context)), generator=torch.Generator().manual_seed(0))
+
+
+def paged(ways: Forward, ids: Tensor) -> Tensor:
+    """Logits [2, tokens, vocabulary] by a way over free memory: the rows side by side, one of them in two passes, on pages that
+    lie in no order."""
+    count, cut = ids.shape[1], ids.shape[1] // 2
+    pages = pages_of(count)
+    tables = np.full((2, pages + 2), 0, dtype=np.int32)
+    tables[0, :pages], tables[1, :pages] = np.arange(2 * pages)[::2], np.arange(2 * pages)[::-2]
+    starts = np.zeros((2, pages + 2), dtype=np.int32)
+    starts[:, :pages] = PAGE * np.arange(pages)
+    passes = []
+    for spans in (((0, 0, cut),), ((0, cut, count), (1, 0, count))):
+        at = np.concatenate([np.arange(begin, end) for _, begin, end in spans])
+        rows = np.concatenate([np.full(end - begin, row) for row, begin, end in spans])
+        batch = Batch(ids.numpy()[rows, at], Places(at, rows, at // PAGE, tables, starts), np.arange(len(at)))
+        passes.append(ways(batch))
+    return torch.cat(passes).view(2, count, -1)
+
+
+def agree(ours: Tensor, theirs: Tensor, exact: bool) -> bool:
+    """Whether logits [..., vocabulary] are the same but for rounding."""
+    ours, theirs = (torch.log_softmax(x.float(), dim=-1).cpu() for x in (ours, theirs))
+    if exact:
+        return bool((ours - theirs).abs().max() < AGREES)
+    return bool((theirs.exp() * (theirs - ours)).sum(dim=-1).max() < AGREES_16)
 
 
 def _least_rows(model: Any) -> int:
@@ -140,19 +170,20 @@ def _least_rows(model: Any) -> int:
     Measured on the spot, since it is a matter of the processor and its library; 1 away from float32 on a CPU, where it is not
     promised."""
     one = next(model.parameters())
-    if one.device.type != "cpu" or model.config.dtype != torch.float32:
+    if one.device.type != "cpu" or arithmetic(model) != torch.float32:
         return 1
     linear = {tuple(m.weight.shape): m for m in model.modules() if isinstance(m, torch.nn.Linear | CastLinear)}
     with torch.inference_mode():
-        return max((least_rows(m.in_features, m) for m in linear.values()), default=2)
+        return max((least_rows(int(m.in_features), m) for m in linear.values()), default=16)
 
 
-def least_rows(width: int, product: Callable[[Tensor], Tensor], most: int = 32) -> int:
-    """The smallest m such that the product of m, m + 1, ... rows gives each row the bits it gets among `most` rows."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(most, width, generator=generator)
+def least_rows(width: int, product: Callable[[Tensor], Tensor]) -> int:
+    """The smallest m such that products of m to MOST_ROWS rows give each row the same bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    x = torch.randn(MOST_ROWS, width, generator=torch.Generator().manual_seed(0))
     whole = product(x)
-    for rows in range(most - 1, 0, -1):
-        if not torch.equal(product(x[:rows]), whole[:rows]):
-            return rows + 1
-    return 1
+    odd = (rows for rows in (127, 112, 96, 64, 48, *range(33, 0, -1)) if not torch.equal(product(x[:rows]), whole[:rows]))
+    least = next(odd, 0) + 1
+    torch.set_num_threads(before)
+    return least

@@ -7,24 +7,21 @@ logits agree with the Hugging Face module's when the model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pipelines.engine import kernels
-from pipelines.engine.forward import Batch, Forward, least_rows
-from pipelines.engine.memory import Floats, HostMemory, Places
-from pipelines.engine.pages import PAGE, pages_of
+from pipelines.engine.batch import Batch
+from pipelines.engine.forward import least_rows
+from pipelines.engine.memory import Floats, HostMemory
+from pipelines.engine.threads import SideBySide
 
 FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 ROPES = ("default", "linear", "llama3", "yarn")  # whose angles depend on the position alone
-AGREES = 2e-3  # largest difference of log-probabilities from the module's
-MIN_PART = 8  # tokens: smaller parts of a batch are not worth a thread
 
 T = TypeVar("T")
 
@@ -94,12 +91,12 @@ def _head_size(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-class FusedForward:
-    """Llama, Mistral, Qwen2 or Qwen3 over HostMemory. `threads` parts of a batch run side by side."""
+class FusedForward(SideBySide):
+    """Llama, Mistral, Qwen2 or Qwen3 over HostMemory."""
 
     def __init__(self, model: Any, memory: HostMemory, context: int, threads: int = 1) -> None:
         config, inner = model.config, model.model
-        self.memory, self.threads = memory, threads
+        self.memory = memory
         self.heads, self.shared, self.size = config.num_attention_heads, memory.shape.heads, memory.shape.size
         self.eps, self.scale = float(config.rms_norm_eps), float(inner.layers[0].self_attn.scaling)
         self.embedding: Tensor = inner.embed_tokens.weight.detach()
@@ -113,44 +110,24 @@ class FusedForward:
         self.least = self._least()
         hidden, width = config.hidden_size, (self.heads + 2 * self.shared) * self.size
         sizes = (hidden, hidden, width, self.heads * self.size, 2 * config.intermediate_size, config.intermediate_size)
-        self.works = [_Work(sizes) for _ in range(threads)]
-        self.pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self.sizes, self.local = sizes, threading.local()
         self.what = f"the fused path, {threads} {'thread' if threads == 1 else 'threads'}"
+        super().__init__(threads)
 
     def __call__(self, batch: Batch) -> Tensor:
-        before = torch.get_num_threads()
-        if before != 1:
-            torch.set_num_threads(1)  # a batch's parts run side by side instead: one meeting a pass, not one an operation
-        try:
-            parts = self._parts(batch)
-            others: list[Future[Tensor]] = []
-            if self.pool is not None:
-                rest = zip(parts[1:], self.works[1:], strict=False)
-                others = [self.pool.submit(_alone, self._run, part, work) for part, work in rest]
-            logits = [self._run(parts[0], self.works[0]), *(other.result() for other in others)]
-        finally:
-            if before != 1:
-                torch.set_num_threads(before)
-        return (logits[0] if len(logits) == 1 else torch.cat(logits))[:, : self.vocabulary]
+        return super().__call__(batch)[:, : self.vocabulary]
 
-    def _parts(self, batch: Batch) -> list[Batch]:
-        """Up to `threads` parts of like size, cut between rows, since a row's later tokens need its earlier ones' keys."""
-        rows, count = batch.places.rows, len(batch.ids)
-        parts, begin = [], 0
-        for k in range(1, self.threads):
-            end = max(count * k // self.threads, begin)
-            while 0 < end < count and rows[end] == rows[end - 1]:
-                end += 1
-            if end - begin >= MIN_PART and count - end >= MIN_PART:
-                parts.append(_slice(batch, begin, end))
-                begin = end
-        return [*parts, _slice(batch, begin, count)] if parts else [batch]
+    def _work(self) -> _Work:
+        """The calling thread's buffers."""
+        if not hasattr(self.local, "work"):
+            self.local.work = _Work(self.sizes)
+        work: _Work = self.local.work
+        return work
 
-    @torch.inference_mode()
-    def _run(self, batch: Batch, work: _Work) -> Tensor:
-        """One part on the calling thread: tensors have `least` rows or more, arrays only those that are tokens."""
+    def _piece(self, batch: Batch) -> Tensor:
+        """At most MOST_ROWS tokens: tensors have `least` rows or more, arrays only those that are tokens."""
         count, plan, memory = len(batch.ids), self.memory.plan(batch.places), self.memory
-        padded = max(count, self.least)
+        padded, work = max(count, self.least), self._work()
         work.reserve(padded)
         t, a = work.cut(padded)[0], work.cut(count)[1]
         torch.index_select(self.embedding, 0, torch.from_numpy(batch.ids), out=t.x[:count])
@@ -175,25 +152,9 @@ class FusedForward:
         return torch.mm(last, self.head)[:wanted]
 
     def _least(self) -> int:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         one = self.layers[0]
         matrices = (one.qkv, one.out, one.gated, one.down, self.head)
-        least = max(least_rows(m.shape[0], lambda x, m=m: torch.mm(x, m)) for m in matrices)  # type: ignore[misc]
-        torch.set_num_threads(threads)
-        return least
-
-
-def _slice(batch: Batch, begin: int, end: int) -> Batch:
-    at = batch.places
-    places = Places(at.positions[begin:end], at.rows[begin:end], at.blocks[begin:end], at.tables, at.starts)
-    wanted = batch.wanted[(batch.wanted >= begin) & (batch.wanted < end)] - begin
-    return Batch(batch.ids[begin:end], places, wanted)
-
-
-def _alone(run: Callable[[Batch, _Work], Tensor], batch: Batch, work: _Work) -> Tensor:
-    torch.set_num_threads(1)  # of this thread
-    return run(batch, work)
+        return max(least_rows(m.shape[0], lambda x, m=m: torch.mm(x, m)) for m in matrices)  # type: ignore[misc]
 
 
 def _layer(block: Any, size: int) -> _Layer:
@@ -218,15 +179,3 @@ def _matrix(weight: Tensor) -> Tensor:
     """Stored as the product reads it: small batches are up to three times as fast, and from two rows on a row's bits do not
     depend on how many there are."""
     return weight.detach().t().contiguous()
-
-
-def agrees(fused: FusedForward, module: Forward, vocabulary: int, context: int) -> bool:
-    """Whether both give the same log-probabilities on some tokens. Uses the first pages of the memory, which must be free."""
-    count = min(24, context)
-    ids = np.random.default_rng(0).integers(0, vocabulary, count)
-    tables = np.arange(pages_of(count) + 2, dtype=np.int32)[None]
-    starts = np.append(PAGE * np.arange(pages_of(count), dtype=np.int32), np.zeros(2, dtype=np.int32))[None]
-    at = np.arange(count)
-    batch = Batch(ids, Places(at, np.zeros(count, dtype=np.int64), at // PAGE, tables, starts), at)
-    ours, theirs = (torch.log_softmax(forward(batch), dim=-1) for forward in (fused, module))
-    return bool((ours - theirs).abs().max() < AGREES)

@@ -33,8 +33,10 @@ PAGE = 8  # positions of a page, as in pages.py; stands here since numba's cache
 TILE = 8  # queries that read a page while it is in the first cache
 _NEVER = -1e30
 
+kernel = njit(nogil=True, cache=True, error_model="numpy")  # dividing by 0 gives what numpy gives: a row of no numbers
 
-@njit(nogil=True, cache=True)
+
+@kernel
 def norm(x: Any, out: Any, eps: Any) -> None:
     """out = x / rms(x) by row; x and out [rows, width], width a multiple of 16. Gains stand in the next matrix."""
     width = x.shape[1]
@@ -50,7 +52,7 @@ def norm(x: Any, out: Any, eps: Any) -> None:
             store(b, at + i, mul(load(a, at + i), scale))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def swiglu(gated: Any, out: Any) -> None:
     """out = silu(gate) * up; gated [rows, 2 * width] holds gate and up side by side, out [rows, width]."""
     width = out.shape[1]
@@ -63,7 +65,7 @@ def swiglu(gated: Any, out: Any) -> None:
             store(b, row * width + i, mul(div(gate, add(one, exp(sub(zero, gate)))), load(a, at + width + i)))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _headed(x: Any, at: Any, size: Any, gain: Any, eps: Any) -> None:
     """One head's vector normalised in place, as Qwen3 does with queries and keys."""
     squares = splat(float32(0))
@@ -75,7 +77,7 @@ def _headed(x: Any, at: Any, size: Any, gain: Any, eps: Any) -> None:
         store(x, at + i, mul(mul(load(x, at + i), scale), load(gain, i)))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _turned(x: Any, at: Any, size: Any, cosine: Any, sine: Any, angle: Any) -> None:
     """Rotary position embedding of one head's vector in place: element i turns with element i + size / 2, a multiple of 16."""
     half = size // 2
@@ -85,7 +87,7 @@ def _turned(x: Any, at: Any, size: Any, cosine: Any, sine: Any, angle: Any) -> N
         store(x, at + half + i, add(mul(b, c), mul(a, s)))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def turn(qkv: Any, heads: Any, shared: Any, size: Any, positions: Any, cosine: Any, sine: Any, gains: Any, eps: Any) -> None:
     """Normalises (where gains [2, size] are given) and turns queries and keys in place.
 
@@ -102,7 +104,7 @@ def turn(qkv: Any, heads: Any, shared: Any, size: Any, positions: Any, cosine: A
             _turned(flat, at, size, cosines, sines, angle)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def write(kv: Any, begin: Any, keys: Any, values: Any, pages: Any, places: Any) -> None:
     """Writes the new tokens' keys and values to their pages.
 
@@ -199,7 +201,7 @@ def _sum2(weights: Any, w: Any, step: Any, count: Any, values: Any, base: Any, s
         store(sums, to + size + d, b)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def attend(
     q: Any, heads: Any, keys: Any, values: Any, tables: Any, starts: Any, rows: Any, positions: Any, scale: Any, out: Any
 ) -> None:
@@ -275,7 +277,7 @@ def _piece(x: Any, at: Any, left: Any, best: Any) -> Any:
     return value if left >= WIDTH else first(value, left, float32(_NEVER))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def choose(x: Any, stride: Any, size: Any, temperatures: Any, noise: Any, tokens: Any, statistics: Any) -> None:
     """One token a row by inverse CDF, and its statistics, in one look at the row for each distribution that it needs.
 

@@ -2,7 +2,7 @@
 
 Numba's own loops over 16 numbers are unrolled into scalars before they are vectorised; a value of this type is one LLVM vector
 from the start, which every processor's compiler splits into what its registers hold. It needs no C compiler: numba brings its
-own.
+own. Its cache of compiled kernels looks at the kernels' file alone: touch kernels.py after a change here.
 """
 
 from __future__ import annotations
@@ -223,11 +223,32 @@ def gathered(a: Any, width: Any) -> Any:
     return a
 
 
+@intrinsic
+def _from(typing: Any, a: Any, bound: Any, value: Any) -> Any:
+    """The value where a >= bound, and 0 elsewhere."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        inside = builder.fcmp_ordered(">=", args[0], _spread(builder, args[1]))
+        return builder.select(inside, args[2], ir.Constant(_VECTOR, [0.0] * WIDTH))
+
+    return lanes(lanes, types.float32, lanes), generate
+
+
+@intrinsic
+def smaller(typing: Any, a: Any, b: Any) -> Any:
+    """The smaller of each lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", *args), *args)
+
+    return lanes(lanes, lanes), generate
+
+
 @njit(inline="always")
-def exp(x: Any) -> Any:
-    """e to the power of each lane, within 2 units in the last place for x in [-87, 88]; below, that of -87, which is as good
-    as nothing. Range reduction and the polynomial of Cephes' expf (S. Moshier)."""
-    x = larger(x, splat(float32(-87.0)))
+def exp(given: Any) -> Any:
+    """e to the power of each lane, within 2 units in the last place for x in [-87, 88]; 0 below, e^88 above. Range reduction
+    and the polynomial of Cephes' expf (S. Moshier)."""
+    x = smaller(larger(given, splat(float32(-87.0))), splat(float32(88.0)))
     n = _rounded(mul(x, splat(float32(1.44269504))))
     r = fma(n, splat(float32(-0.693359375)), x)
     r = fma(n, splat(float32(2.12194440e-4)), r)
@@ -238,7 +259,7 @@ def exp(x: Any) -> Any:
     p = fma(p, r, splat(float32(1.6666665459e-1)))
     p = fma(p, r, splat(float32(5.0000001201e-1)))
     p = add(fma(mul(p, r), r, r), splat(float32(1.0)))
-    return mul(p, _power(n))
+    return _from(given, float32(-87.0), mul(p, _power(n)))
 
 
 def flat(array: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:

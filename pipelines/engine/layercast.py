@@ -46,4 +46,10 @@ def cast(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.ndim == 1:
             parameter.data = parameter.data.float()
-    model.config.dtype = torch.float32
+    model.arithmetic = torch.float32
+
+
+def arithmetic(model: Any) -> torch.dtype:
+    """The dtype in which a model computes."""
+    kept: torch.dtype = getattr(model, "arithmetic", None) or next(model.parameters()).dtype
+    return kept

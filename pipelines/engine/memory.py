@@ -61,6 +61,7 @@ class Memory(Protocol):
     """Owns keys and values by page, layer by layer. A plan is what `plan` made of a pass's places."""
 
     shape: Shape
+    capacity: int  # pages
     page_bytes: int
 
     def plan(self, places: Places) -> Any:
@@ -76,7 +77,7 @@ class HostMemory:
     """float32 pages for the kernels: keys [layers, pages, heads, size, PAGE], values [layers, pages, heads, PAGE, size]."""
 
     def __init__(self, shape: Shape, capacity: int) -> None:
-        self.shape, self.page_bytes = shape, shape.page_bytes(4)
+        self.shape, self.capacity, self.page_bytes = shape, capacity, shape.page_bytes(4)
         self.keys = _zeros((shape.layers, capacity, shape.heads, shape.size, PAGE))
         self.values = _zeros((shape.layers, capacity, shape.heads, PAGE, shape.size))
 
@@ -143,7 +144,8 @@ class DeviceMemory:
     """Pages [layers, pages, PAGE, heads, size] of any dtype on any device."""
 
     def __init__(self, shape: Shape, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.shape, self.page_bytes, self.device = shape, shape.page_bytes(dtype.itemsize), device
+        self.shape, self.capacity, self.page_bytes = shape, capacity, shape.page_bytes(dtype.itemsize)
+        self.device = device
         self.keys = torch.empty((shape.layers, capacity, PAGE, shape.heads, shape.size), dtype=dtype, device=device)
         self.values = torch.empty_like(self.keys)
 
