@@ -77,11 +77,11 @@ def steps_of(
     return [list(replies[search].steps) for search in range(len(prompts))]
 
 
-def assert_the_modules_own(generator: TextModel, oracle: Any, near: float = 1e-3) -> None:
+def assert_the_modules_own(generator: TextModel, oracle: Any, limit: int = 40) -> None:
     """Greedy and sampled texts have the log-probabilities of a full forward pass, and the greedy ones are its best tokens."""
     prompts = [generator.encode(q) for q in ("Use 3, 5, 7 to make 36.", "Ben has 2 coins.")]
     for sampling in (GREEDY, Sampling()):
-        for prompt, steps in zip(prompts, steps_of(generator.engine, prompts, sampling, limit=40), strict=True):
+        for prompt, steps in zip(prompts, steps_of(generator.engine, prompts, sampling, limit=limit), strict=True):
             for step in steps:
                 ids = torch.tensor([[*prompt, *step.tokens.tolist()]])
                 with torch.inference_mode():
@@ -89,7 +89,7 @@ def assert_the_modules_own(generator: TextModel, oracle: Any, near: float = 1e-3
                 if sampling is GREEDY:
                     assert logits.argmax(-1).tolist() == step.tokens.tolist()
                 expected = torch.log_softmax(logits.float(), -1).gather(1, ids[0, len(prompt) :, None])[:, 0].numpy()
-                assert np.abs(expected - step.logprobs).max() < near
+                assert np.abs(expected - step.logprobs).max() < 1e-3
 
 
 # ------------------------------------------------------------------------------------------------------------- which path
@@ -181,8 +181,12 @@ LINEAR = {
     "shared_expert_intermediate_size": 32,
 }
 LONG = {
-    **{"rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128},
-    **{"short_factor": [1.0] * 16, "long_factor": [4.0] * 16},
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 128,
+    "short_factor": [1.0] * 16,
+    "long_factor": [4.0] * 16,
 }
 PLAIN: list[tuple[str, dict[str, Any], str]] = [
     ("Mistral", {"sliding_window": 8}, "it uses sliding-window attention"),
@@ -207,7 +211,7 @@ def test_what_paged_attention_cannot_serve_runs_on_the_plain_path(
     for prompt, steps in zip(prompts, steps_of(generator.engine, prompts, GREEDY), strict=True):
         out = oracle.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=24, pad_token_id=0)
         assert [step.tokens.tolist() for step in steps] == [out[0, len(prompt) :].tolist()] * 2
-    assert_the_modules_own(generator, oracle)
+    assert_the_modules_own(generator, oracle, limit=12)
     for path in ("fused", "module"):
         with pytest.raises(ModelError, match=rf"^model '.*' cannot run so: {why}; use path=plain$"):
             load_generator(str(tmp_path), {"path": path})
@@ -261,15 +265,10 @@ LATENT = {
 }
 OWN_WAYS: list[tuple[str, dict[str, Any]]] = [
     ("Bloom", {}),  # ALiBi, in an attention of its own
-    ("Mpt", {}),
     ("Falcon", {"num_kv_heads": 2}),
     ("OPT", {}),  # learnt positions counted from the mask
-    ("XGLM", {"attention_heads": 4}),
     ("GPTJ", {"rotary_dim": 8}),
-    ("CodeGen", {"rotary_dim": 8}),
-    ("Persimmon", {}),
     ("StableLm", {}),
-    ("Nemotron", {}),
     ("DiffLlama", {}),  # two attentions, one subtracted from the other
     ("Doge", {}),  # a mask of its own
     ("DeepseekV3", LATENT),  # values of another size than keys
@@ -286,7 +285,7 @@ def test_families_that_go_their_own_way_run_on_the_plain_path(tmp_path: Path, ki
     generator = load_generator(str(tmp_path))
     assert isinstance(generator.engine.forward, PlainForward)
     assert "(its attention is not transformers' common one)" in generator.engine.forward.what
-    assert_the_modules_own(generator, oracle)
+    assert_the_modules_own(generator, oracle, limit=12)
     with pytest.raises(ModelError, match=r"^model '.*' cannot run so: its attention is not .* common one; use path=plain$"):
         load_generator(str(tmp_path), {"path": "module"})
 

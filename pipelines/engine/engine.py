@@ -78,6 +78,7 @@ class _Unit:
 
     rows: list[_Live] = field(default_factory=list)
     missing: int = 0  # rows whose memory is not complete
+    packed: bool = False  # whether its prefixes stand in one piece each, since memory was too short for their steps' pieces
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +138,7 @@ class Engine:
         if ticket.lockstep:
             need = sum(pages_of(len(row.prefix) + self._limit(row)) + 1 for row in request.rows)
             if not self.plain and need > self.pool.capacity:
-                have, wanted = (n * self.page_bytes >> 20 for n in (self.pool.capacity, need))
+                have, wanted = (-(-n * self.page_bytes // (1 << 20)) for n in (self.pool.capacity, need))
                 raise ValueError(
                     f"{len(request.rows)} rows in step may take {wanted} MiB of memory and cache_mb is {have}; raise it"
                 )
@@ -311,11 +312,14 @@ class Engine:
 
     def _preempt(self) -> None:
         """Takes the memory of what was admitted last; it waits at the head of the queue, and keeps its tokens."""
-        if len(self.units) < 2:
+        unit, alone = self.units[-1], len(self.units) == 1
+        if alone and unit.packed:
             raise MemoryError("the memory is too small for the rows that must run together; raise cache_mb")
-        unit = self.units[-1]
         self._withdraw(unit)
         self.queue.appendleft(unit)
+        if alone:  # the last pages of its many short steps are half empty: it comes back with its prefix in one piece
+            unit.packed = True
+            self.kept.evict(self.pool.capacity)
 
     def _withdraw(self, unit: _Unit) -> None:
         """Takes a unit out of all that runs, and its memory from it."""
