@@ -28,6 +28,8 @@ bench: $(STAMP)
 	$(RUN)python -m flows.figures.models
 	$(RUN)python -m flows.figures.curves
 	$(RUN)python -m flows.figures.first_finish
+	$(RUN)python -m flows.figures.core
+	$(RUN)python -m flows.figures.drafting
 
 train: $(STAMP)
 	$(RUN)python -m pipelines.train
