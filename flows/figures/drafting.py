@@ -16,8 +16,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 from pipelines.models import BUNDLED, TextModel, load_generator
 from pipelines.problems.load import load_problems
 from search.types import Extend, Part, Row, Sampling, Until, seed_of
@@ -27,6 +25,7 @@ LENGTHS = (0, 2, 4, 8)
 
 def widened(folder: Path) -> None:
     """Writes a Llama of 25 million parameters that gives the bundled model's logits."""
+    import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     small = LlamaForCausalLM.from_pretrained(BUNDLED["generator"], dtype=torch.float32)
@@ -48,6 +47,8 @@ def widened(folder: Path) -> None:
 
 
 def main(problems: int, rounds: int) -> None:
+    import torch
+
     torch.set_num_threads(1)
 
     def say(line: str) -> None:
