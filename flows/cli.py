@@ -45,6 +45,7 @@ MinPOption = Annotated[float, typer.Option(help="Least probability, as a share o
 PenaltyOption = Annotated[float, typer.Option(help="Makes tokens seen before less probable; 1 = off.")]
 TauOption = Annotated[float, typer.Option(help="Surprise to aim at, bits, instead of top-k and the like; 0 = off.")]
 EtaOption = Annotated[float, typer.Option(help="Mirostat's learning rate.")]
+StopOption = Annotated[list[str], typer.Option("--stop", help="A string that ends a solution; may be given again.")]
 TokensOption = Annotated[int, typer.Option(help="Tokens one solution may have.")]
 StepTokensOption = Annotated[int, typer.Option(help="Tokens one step may have.")]
 PlainOption = Annotated[bool, typer.Option("--plain", help="The same work without Prefect.")]
@@ -75,6 +76,7 @@ def solve(
     repetition_penalty: PenaltyOption = 1.0,
     mirostat_tau: TauOption = 0.0,
     mirostat_eta: EtaOption = 0.1,
+    stop: StopOption = [],  # noqa: B006
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
     seed: SeedOption = 0,
@@ -88,7 +90,7 @@ def solve(
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
     costs = budget, passes, candidates
-    asked = spec("question", strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens)
+    asked = spec("question", strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop)
     solving.run(question, asked, tree=tree, json=json)
 
 
@@ -109,6 +111,7 @@ def run(
     repetition_penalty: PenaltyOption = 1.0,
     mirostat_tau: TauOption = 0.0,
     mirostat_eta: EtaOption = 0.1,
+    stop: StopOption = [],  # noqa: B006
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
     seed: SeedOption = 0,
@@ -122,7 +125,7 @@ def run(
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
     costs = budget, passes, candidates
-    asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens)
+    asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop)
     _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain)
 
 
@@ -141,6 +144,7 @@ def sweep(
     repetition_penalty: PenaltyOption = 1.0,
     mirostat_tau: TauOption = 0.0,
     mirostat_eta: EtaOption = 0.1,
+    stop: StopOption = [],  # noqa: B006
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
     seed: Annotated[list[int], typer.Option(help="Repeat for each.")] = [0],  # noqa: B006
@@ -158,7 +162,7 @@ def sweep(
         for bound in bounds:
             for number in seed:
                 costs = bound, None, candidates
-                specs.append(spec(problems, one, verifier, generator, (), *costs, sampling, number, tokens, step_tokens))
+                specs.append(spec(problems, one, verifier, generator, (), *costs, sampling, number, tokens, step_tokens, stop))
                 many = f" seed {number}" if len(seed) > 1 else ""
                 names.append(one + (f" budget {bound}" if bound else "") + many)
     _evaluate(specs, names, database, plain)

@@ -71,6 +71,7 @@ def spec(
     seed: int = 0,
     tokens: int = 384,
     step_tokens: int = 64,
+    stops: Sequence[str] = (),
 ) -> RunSpec:
     """One run from its words; ValueError in one line for any that cannot be."""
     chosen, judge, writer = part(strategy), part(verifier), model_part(generator)
@@ -85,6 +86,7 @@ def spec(
         seed=seed,
         tokens=tokens,
         step_tokens=step_tokens,
+        stops=tuple(stops),
         weights=weights(writer, judge),
     )
 

@@ -102,8 +102,11 @@ def test_every_option_of_sampling_and_budget_has_a_flag(command: list[str], monk
         ("", Sampling()),
     ):
         asked.clear()
-        done = CliRunner().invoke(app, [*command, *flags.split(), "--candidates", "9", "--budget", "1k"])
+        done = CliRunner().invoke(
+            app, [*command, *flags.split(), "--candidates", "9", "--budget", "1k", "--stop", "The end", "--stop", "##"]
+        )
         assert done.exit_code == 0, done.output
+        assert {spec.stops for spec in asked} == {("The end", "##")}
         assert {spec.sampling for spec in asked} == {sampling}
         assert {spec.budget for spec in asked} == {Budget(tokens=1000, candidates=9)}
         assert len(asked) == max(1, command.count("--strategy"))
@@ -126,6 +129,7 @@ BAD = [
     (("solve", "q", "--budget", "many"), 2, "'many' is not a count"),
     (("solve", "q", "--temperature", "-1"), 2, "temperature must be between 0 and 100, not -1.0"),
     (("solve", "q", "--candidates", "0"), 2, "budget of candidates must be at least 1, not 0"),
+    (("solve", "q", "--stop", ""), 2, "a stop string must have at least 1 character"),
     (("solve", "q", "--top-k", "-1"), 2, "top_k must be 0 (off) or more, not -1"),
     (("run", "--plain", "--min-p", "1"), 2, "min_p must be at least 0 and below 1, not 1.0"),
     (("run", "--plain", "--repetition-penalty", "0"), 2, "repetition_penalty must be above 0, not 0.0"),

@@ -32,7 +32,6 @@ from search.types import (
     Until,
     child_of,
     depth_of,
-    parent_of,
     seed_of,
 )
 
@@ -408,10 +407,31 @@ def test_rows_of_other_sampling_settings_do_not_change_each_other(generator: Tex
 
 
 def test_settings_of_a_row_that_left_do_not_stay_with_its_place(generator: TextModel) -> None:
-    prompt = generator.encode(QUESTIONS[2])
-    expected = [all_bits(answered(made(generator), request(prompt, 2, sampling=s, limit=20))) for s in MIXED]
-    found = [all_bits(answered(generator.engine, request(prompt, 2, sampling=s, limit=20))) for s in MIXED]
-    assert found == expected
+    """One row at a time, which gets the place that the one before it had."""
+    asked = [request(generator.encode(QUESTIONS[2]), sampling=s, limit=20) for s in MIXED]
+    expected = [all_bits(answered(made(generator, cache_mb=4), one)) for one in asked]
+    assert [all_bits(answered(generator.engine, one)) for one in asked] == expected
+
+
+def test_rows_carry_mirostats_bound_and_the_tokens_seen_from_token_to_token(generator: TextModel) -> None:
+    """mu moves by eta times what the last token's surprise, in bits, was above tau (arXiv 2007.14966)."""
+    engine, vocabulary = generator.engine, generator.engine.vocabulary
+    prompt, sampling = generator.encode(QUESTIONS[1]), Sampling(mirostat_tau=3.0, mirostat_eta=0.2)
+    engine.submit(0, request(prompt, 3, sampling=sampling, limit=30))
+    engine.submit(1, request(prompt, 3, sampling=Sampling(repetition_penalty=1.2), limit=30))
+    looked = 0
+    while engine.busy:
+        for row in engine.live:
+            count = int(engine.rows.counts[row.slot])
+            looked += count > 5
+            if row.ticket.search == 0:
+                surprises = -engine.rows.statistics[row.slot, 0, :count] / np.log(2)
+                assert engine.rows.mu[row.slot] == pytest.approx(6.0 - 0.2 * (surprises - 3.0).sum(), abs=1e-3)
+            else:
+                seen = {*prompt, *engine.rows.tokens[row.slot, :count].tolist()}
+                assert set(engine.rows.seen[row.slot].nonzero()[:, 0].tolist()) == {t for t in seen if t < vocabulary.size}
+        engine.advance()
+    assert looked > 50
 
 
 def test_another_seed_gives_another_text(generator: TextModel) -> None:
@@ -522,6 +542,25 @@ def test_prompts_that_begin_alike_share_whole_blocks(generator: TextModel) -> No
         if search == 1:
             engine.forget(0)  # whose blocks the second still needs, and the third will find
     for search in (1, 2):
+        engine.forget(search)
+    assert_empty(engine)
+
+
+def test_a_block_is_shared_only_with_all_that_lies_before_it(generator: TextModel) -> None:
+    """Two prompts in memory, and a third that begins as the second does and goes on as both do."""
+    engine = generator.engine
+    tokens = generator.encode(" ".join(QUESTIONS))
+    first, second, common = tokens[:PAGE], tokens[50 : 50 + PAGE], tokens[100 : 100 + 3 * PAGE]
+    prompts = [(*first, *common, 5), (*second, *common, 6), (*second, *common, 7)]
+    asked = [request(p, 2, sampling=WILD, limit=20) for p in prompts]
+    expected = [all_bits(answered(engine, one))[0] for one in asked]
+    replies: dict[int, Extension] = {}
+    for search, one in enumerate(asked):
+        engine.submit(search, one)
+        replies |= finished(engine)
+    assert all_bits([replies[search] for search in range(3)]) == expected
+    assert [replies[search].cached_tokens - (4 * PAGE) for search in range(3)] == [0, 0, PAGE]
+    for search in range(3):
         engine.forget(search)
     assert_empty(engine)
 
@@ -640,6 +679,7 @@ def test_an_allowance_is_met_to_the_token_whatever_else_runs(generator: TextMode
     assert all(s.finish in (Finish.BUDGET, Finish.END) for s in alone.steps)
     lengths = [len(s) for s in alone.steps if s.finish is Finish.BUDGET]
     assert max(lengths) - min(lengths) <= 1
+    assert lengths == sorted(lengths, reverse=True)  # the first rows get what is left
 
 
 def test_a_token_limit_cuts_and_does_not_finish(generator: TextModel) -> None:
@@ -709,10 +749,33 @@ class Scripted:
         return logits
 
 
-def scripted(generator: TextModel, text: str) -> tuple[Engine, list[int]]:
+def scripted(generator: TextModel, *texts: str) -> tuple[Engine, list[int]]:
+    """An engine that writes these texts, and their tokens."""
     vocabulary = generator.engine.vocabulary
-    script = generator.tokenizer.encode(text)
+    script = [token for text in texts for token in generator.tokenizer.encode(text, add_special_tokens=False)]
     return Engine(Scripted(script, vocabulary.size), vocabulary, Pool(20), context=len(script), parameters=1), script
+
+
+@pytest.mark.parametrize(
+    ("pieces", "ends"),
+    [
+        (("a", "\n\n", "b"), 2),
+        (("a", "\n", "\n", "b"), 3),  # a separator that straddles tokens
+        (("\n\n", "a", "\n\n", "b"), 3),  # a step is more than white space
+        (("\n", "\n", "\n", "a", "\n", "b", "\n", "\n", "c"), 8),
+        ((" ", "\n\n", " ", "\n", "a", "\n\n"), 6),
+        (("a", "\n", " ", "\n", "b"), None),
+    ],
+)
+def test_a_step_ends_with_the_token_that_completes_a_separator_after_some_text(
+    generator: TextModel, pieces: tuple[str, ...], ends: int | None
+) -> None:
+    engine, script = scripted(generator, "x", *pieces)
+    assert len(script) == len(pieces) + 1
+    (reply,) = answered(engine, request((script[0],), sampling=GREEDY, limit=len(pieces), until=Until.STEP))
+    step = reply.steps[0]
+    assert step.tokens.tolist() == script[1:][: ends or len(pieces)]
+    assert step.finish is (Finish.LENGTH if ends is None else Finish.STEP)
 
 
 @pytest.mark.parametrize(
@@ -1098,7 +1161,6 @@ class Search:
     """What a search knows of its tree, and what it has asked for and not got."""
 
     prompt: tuple[int, ...]
-    pages: dict[Path, int] = field(default_factory=dict)  # that a step and what lies before it take
     prefixes: dict[Path, tuple[int, ...]] = field(default_factory=dict)  # of the steps that can be extended
     children: dict[Path, int] = field(default_factory=dict)
     asked: Extend | None = None
@@ -1131,7 +1193,7 @@ class Chaos:
         limit = int(self.chosen([1, 3, 8, 20, 40]))
         for parent in sorted(parents):
             prefix = search.prefixes.get(parent, search.prompt)
-            if len(prefix) < 170 and self.room(search, [parent], limit):
+            if len(prefix) < 170:
                 for _ in range(self.random.integers(1, 5)):
                     path = child_of(parent, search.children.setdefault(parent, 0))
                     search.children[parent] += 1
@@ -1145,7 +1207,7 @@ class Chaos:
             rule["first"] = int(self.random.integers(1, len(rows) + 1))
         elif kind < 0.4:
             rule["allowance"] = int(self.random.integers(1, 1 + 2 * limit))
-        if not self.room(search, [parent_of(row.path) for row in rows], limit):
+        if sum(pages_of(len(row.prefix) + limit) + 1 for row in rows) > self.engine.pool.capacity:
             rule = {}
         dropped = tuple(path for path in search.prefixes if path not in parents and self.random.random() < 0.3)
         for path in dropped:
@@ -1153,14 +1215,6 @@ class Chaos:
         until = Until.END if self.random.random() < 0.1 else Until.STEP
         search.asked = Extend(tuple(rows), until, self.chosen(MIXED), dropped=dropped, **rule)
         self.engine.submit(number, search.asked)
-
-    def room(self, search: Search, parents: Sequence[Path], limit: int) -> bool:
-        """Whether rows with these parents have room in step, at the worst; the engine refuses less than that."""
-        before = sum(search.pages.get(parent, pages_of(len(search.prompt))) for parent in set(parents))
-        rows = sum(pages_of(len(search.prefixes.get(parent, search.prompt)) + limit) + 1 for parent in parents)
-        return before + len(parents) * pages_of(limit + 1) <= self.engine.pool.capacity and (
-            len(parents) == 1 or rows <= self.engine.pool.capacity
-        )
 
     def forget(self, number: int) -> None:
         self.engine.forget(number)
@@ -1176,8 +1230,6 @@ class Chaos:
                 assert farthest(self.oracle, row.prefix, step) < 1e-4
                 if search.asked.until is Until.STEP and step.finish in (Finish.STEP, Finish.LENGTH):
                     search.prefixes[row.path] = (*row.prefix, *step.tokens.tolist())
-                    before = search.pages.get(parent_of(row.path), pages_of(len(search.prompt)))
-                    search.pages[row.path] = before + pages_of(len(step))
                     self.deepest = max(self.deepest, depth_of(row.path))
             rules = {"first": search.asked.first, "allowance": search.asked.allowance}
             alone = answered(self.roomy, Extend(rows, search.asked.until, search.asked.sampling, **rules))

@@ -1,12 +1,14 @@
-"""The pool of pages against a plain model: lists of numbers, and an array of cells."""
+"""The pool of pages against a plain model: lists of numbers, and an array of cells; and what stays in it beyond the rows."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pipelines.engine.kept import Kept
 from pipelines.engine.pages import PAGE, NoRoom, Pool, Segment, pages_of
 
 NEVER = -1  # what a cell holds that nobody has written
@@ -192,3 +194,92 @@ def test_a_page_goes_back_only_with_its_last_reader() -> None:
     assert pool.used_pages == 2
     pool.free(children[1])
     assert pool.used_pages == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- what is kept
+
+
+def kept_chain(capacity: int) -> tuple[Pool, Kept, list[Segment]]:
+    """A prompt and two steps of search 0, each upon the one before, then a prompt of search 1; one page each."""
+    pool = Pool(capacity)
+    kept, chain = Kept(pool), [pool.alloc()]
+    for _ in range(2):
+        pool.append(chain[-1], 3)
+        chain.append(pool.fork(chain[-1]))
+    pool.append(chain[-1], 3)
+    other = pool.alloc()
+    pool.append(other, 3)
+    for path, segment in zip(("", "0", "0.0"), chain, strict=True):
+        kept.put(0, path, segment)
+    kept.put(1, "", other)
+    return pool, kept, [*chain, other]
+
+
+def test_leaves_go_before_what_others_need_and_the_least_recently_used_first() -> None:
+    pool, kept, chain = kept_chain(4)
+    assert kept.evict(1)
+    assert [kept.get(0, path) for path in ("0.0", "0", "")] == [None, chain[1], chain[0]]
+    assert kept.get(1, "") is chain[3]
+    assert kept.evict(2)  # "0" was looked at before "" and before the other search's
+    assert kept.get(0, "0") is None
+    assert (kept.get(0, ""), kept.get(1, "")) == (chain[0], chain[3])
+    assert pool.free_pages == 2
+
+
+def test_what_rows_run_upon_is_not_evicted() -> None:
+    pool, kept, chain = kept_chain(5)
+    row = pool.fork(chain[2])
+    pool.append(row, 1)
+    assert not kept.evict(2)
+    assert [kept.get(0, path) for path in ("", "0", "0.0")] == chain[:3]
+    assert kept.get(1, "") is None
+    pool.free(row)
+    assert kept.evict(5)
+    assert pool.used_pages == 0
+
+
+def test_what_is_forgotten_dropped_or_put_again_goes_back() -> None:
+    pool, kept, chain = kept_chain(8)
+    kept.drop(0, ("0", "7.7"))
+    assert kept.get(0, "0") is None
+    assert pool.used_pages == 4  # "0.0" needs it
+    assert kept.known(0, "0")
+    kept.put(0, "0.0", chain[3])  # in the place of another
+    assert pool.used_pages == 2
+    chain[3].refs += 1
+    kept.forget(0)
+    assert not kept.known(0, "0")
+    assert pool.used_pages == 1
+    kept.forget(1)
+    assert pool.used_pages == 0
+
+
+def test_a_sequence_begins_upon_its_nearest_ancestor_or_upon_a_prompt_that_begins_alike() -> None:
+    pool, kept, chain = kept_chain(20)
+    nothing = np.zeros(0, dtype=np.int64)
+    for path, at in (("0.0.1", 2), ("0.1", 1), ("0", 0), ("5.6.7", 0)):
+        assert kept.begun(0, path, nothing).parent is chain[at]
+    prompt = pool.alloc()
+    pool.append(prompt, 3 * PAGE + 2)
+    tokens = np.arange(3 * PAGE + 2)
+    kept.publish(tokens, prompt)
+    for length, shared in ((PAGE - 1, 0), (PAGE, 1), (2 * PAGE + 3, 2), (3 * PAGE + 2, 3)):
+        begun = kept.begun(9, "", tokens[:length])
+        assert begun.begin == shared * PAGE
+        assert (begun.parent is prompt) == (shared > 0)
+        pool.free(begun)
+    assert kept.begun(9, "", np.append(tokens[:PAGE], tokens[:PAGE])).begin == PAGE
+    longer = pool.fork(prompt, PAGE)
+    pool.append(longer, 2 * PAGE)
+    kept.publish(np.append(tokens[:PAGE], 100 + np.arange(2 * PAGE)), longer)
+    assert kept.begun(9, "", tokens[:PAGE]).parent is prompt
+    assert kept.begun(9, "", np.append(tokens[:PAGE], 100 + np.arange(PAGE))).parent is longer
+
+
+def test_a_prompt_that_is_gone_is_not_shared() -> None:
+    pool, kept, _ = kept_chain(20)
+    prompt, tokens = pool.alloc(), np.arange(2 * PAGE)
+    pool.append(prompt, 2 * PAGE)
+    kept.publish(tokens, prompt)
+    pool.free(prompt)
+    assert kept.begun(9, "", tokens).parent is None
