@@ -217,13 +217,14 @@ def kept_chain(capacity: int) -> tuple[Pool, Kept, list[Segment]]:
 
 def test_leaves_go_before_what_others_need_and_the_least_recently_used_first() -> None:
     pool, kept, chain = kept_chain(4)
-    assert kept.evict(1)
+    assert kept.get(0, "0.0") is chain[2]
+    assert kept.evict(1)  # "" and "0" are older, and in use; the other search's is older than "0.0"
+    assert [kept.get(*key) for key in ((1, ""), (0, "0"), (0, "0.0"), (0, ""))] == [None, chain[1], chain[2], chain[0]]
+    assert kept.evict(2)
     assert [kept.get(0, path) for path in ("0.0", "0", "")] == [None, chain[1], chain[0]]
-    assert kept.get(1, "") is chain[3]
-    assert kept.evict(2)  # "0" was looked at before "" and before the other search's
-    assert kept.get(0, "0") is None
-    assert (kept.get(0, ""), kept.get(1, "")) == (chain[0], chain[3])
-    assert pool.free_pages == 2
+    assert kept.evict(3)
+    assert [kept.get(0, path) for path in ("0", "")] == [None, chain[0]]
+    assert pool.free_pages == 3
 
 
 def test_what_rows_run_upon_is_not_evicted() -> None:
