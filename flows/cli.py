@@ -1,12 +1,15 @@
 """The command line. Data go to standard output, progress and errors to standard error.
 
-Exit codes: 0 done, 1 some problems failed, 2 usage, 65 bad data (a file, a model, a database), 130 interrupted.
+Exit codes: 0 done, 1 some problems failed or an audit found something, 2 usage, 65 bad data (a file, a model, a database,
+a journal that is another search's), 74 cannot be written (a full disk), 75 try again later (a server that is away, a shard
+that another process has), 130 interrupted, 143 terminated.
 Nothing heavy is imported before a command needs it, so that --help answers at once.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +39,8 @@ GeneratorOption = Annotated[str, typer.Option(help="'bundled', a Hugging Face fo
 BudgetOption = Annotated[str | None, typer.Option(help="Tokens one problem may cost: 2048, 32k.")]
 PassesOption = Annotated[int | None, typer.Option(help="Verifier passes one problem may cost.")]
 CandidatesOption = Annotated[int | None, typer.Option(help="Candidates one problem may have.")]
+FlopsOption = Annotated[float | None, typer.Option(help="FLOPs one problem may cost: 2e12.")]
+SecondsOption = Annotated[float | None, typer.Option(help="Seconds of the models' time one problem may cost.")]
 ProblemsOption = Annotated[str, typer.Option(help="word, countdown, guess or jsonl, with :KEY=VALUE,...")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the sampling noise.")]
 TemperatureOption = Annotated[float, typer.Option(help="0 = greedy.")]
@@ -69,6 +74,8 @@ def solve(
     budget: BudgetOption = None,
     passes: PassesOption = None,
     candidates: CandidatesOption = None,
+    flops: FlopsOption = None,
+    seconds: SecondsOption = None,
     temperature: TemperatureOption = 1.0,
     top_k: TopKOption = 0,
     top_p: TopPOption = 1.0,
@@ -89,7 +96,7 @@ def solve(
     from search.types import Sampling
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
-    costs = budget, passes, candidates
+    costs = budget, passes, candidates, flops, seconds
     asked = spec("question", strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop)
     solving.run(question, asked, tree=tree, json=json)
 
@@ -104,6 +111,8 @@ def run(
     budget: BudgetOption = None,
     passes: PassesOption = None,
     candidates: CandidatesOption = None,
+    flops: FlopsOption = None,
+    seconds: SecondsOption = None,
     temperature: TemperatureOption = 1.0,
     top_k: TopKOption = 0,
     top_p: TopPOption = 1.0,
@@ -124,7 +133,7 @@ def run(
     from search.types import Sampling
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
-    costs = budget, passes, candidates
+    costs = budget, passes, candidates, flops, seconds
     asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop)
     _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain)
 
@@ -137,6 +146,8 @@ def sweep(
     generator: GeneratorOption = "bundled",
     budget: Annotated[list[str], typer.Option(help="Tokens one problem may cost; repeat for each.")] = [],  # noqa: B006
     candidates: CandidatesOption = None,
+    flops: FlopsOption = None,
+    seconds: SecondsOption = None,
     temperature: TemperatureOption = 1.0,
     top_k: TopKOption = 0,
     top_p: TopPOption = 1.0,
@@ -161,11 +172,63 @@ def sweep(
     for one in strategy:
         for bound in bounds:
             for number in seed:
-                costs = bound, None, candidates
+                costs = bound, None, candidates, flops, seconds
                 specs.append(spec(problems, one, verifier, generator, (), *costs, sampling, number, tokens, step_tokens, stop))
                 many = f" seed {number}" if len(seed) > 1 else ""
                 names.append(one + (f" budget {bound}" if bound else "") + many)
     _evaluate(specs, names, database, plain)
+
+
+@app.command()
+def resume(
+    wanted: RunArgument = "latest",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Give up what unfinished searches have, and begin them again.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Three more tries for problems that failed.")] = False,
+    plain: PlainOption = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Go on with a run that was interrupted: what it has is replayed, and nothing is generated twice.
+
+    Several processes may work on one run; each takes shards of its problems that no other has.
+    """
+    from flows import launch, tables
+
+    run_id = launch.resume(wanted, database, restart=restart, retry_failed=retry_failed, plain=plain)
+    if tables.compare(database, [run_id]):
+        raise typer.Exit(1)
+
+
+@app.command()
+def audit(
+    wanted: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Id, name or 'latest'; all runs where it is left out.")
+    ] = None,
+    replay: Annotated[
+        str, typer.Option(help="Searches of each run to replay from their journals: a number, or 'all'.")
+    ] = "200",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Check that nothing is lost and nothing is counted twice. Exit code 1 where something is wrong."""
+    from flows import audit as auditing
+
+    if replay != "all" and not replay.isdigit():
+        raise ValueError(f"--replay must be a number or 'all', not '{replay}'")
+    with _stored(database) as opened:
+        raise typer.Exit(auditing.run(opened, wanted, None if replay == "all" else int(replay), json))
+
+
+@app.command()
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="One JSON list instead of lines.")] = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """What could keep it from working here: versions, database, disk, sandbox, devices, Prefect, models."""
+    from flows import doctor as examining
+
+    raise typer.Exit(examining.run(database, json))
 
 
 @app.command()
@@ -252,20 +315,31 @@ def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool
         raise typer.Exit(1)
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: to be met as Ctrl-C is. What was answered is written, and the lease is given back."""
+
+
+def _terminated(signum: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+    raise _Terminated
+
+
 def main() -> None:
     """The entry point: every error that is the user's to mend is one line and an exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
-    except KeyboardInterrupt:
-        sys.stderr.write("ponderosa: interrupted; the same command again goes on from here\n")
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as stop:
+        how, code = ("terminated", 143) if isinstance(stop, _Terminated) else ("interrupted", 130)
+        sys.stderr.write(f"ponderosa: {how}; the same command again goes on from here\n")
+        raise SystemExit(code) from None
     except Exception as error:
-        code = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
-        if os.environ.get("PONDEROSA_DEBUG") or code is None:
+        exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
+        if os.environ.get("PONDEROSA_DEBUG") or exits is None:
             raise
         sys.stderr.write(f"ponderosa: {' '.join(str(error).split())}\n")
-        raise SystemExit(code) from None
+        raise SystemExit(exits) from None
 
 
 if __name__ == "__main__":

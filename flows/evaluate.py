@@ -21,47 +21,50 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import work
-from flows.progress import shown
+from flows.progress import said, shown
 from search.types import RunSpec
 from store.database import open_database
+from store.leases import Held
 from store.queries import summary
-from store.runs import planned
-
-SHARD = 64  # problems a task; at least a full batch for the generator
+from store.runs import close_run, planned
 
 
 @task(name="plan", cache_policy=NO_CACHE)
 def plan(spec_json: str, database: str, name: str) -> int:
     """Writes the run's attempts; how many are still to be done."""
     with open_database(database) as opened:
-        return len(work.shards(work.plan(opened, RunSpec.from_json(spec_json), name), 1))
+        return sum(not a.closed for a in work.plan(opened, RunSpec.from_json(spec_json), name))
 
 
 @task(name="solve shard", cache_policy=NO_CACHE)
-def solve_shard(spec_json: str, database: str, attempts: Sequence[int], title: str, show: bool) -> int:
-    """Solves one shard; how many of the run's problems are done after it."""
+def solve_shard(spec_json: str, database: str, shard: int, title: str, show: bool) -> int | None:
+    """Solves one shard; how many of the run's problems are done after it, or None where another process has the shard."""
     spec = RunSpec.from_json(spec_json)
-    wanted = set(attempts)
     with open_database(database) as opened, shown(title, show) as watch:
         known = planned(opened, spec.id)
         before = sum(a.closed for a in known)
         progress = work.Progress(total=len(known), done=before, before=before)
-        return work.work_shard(opened, spec, [a for a in known if a.attempt_id in wanted], watch, progress).done
+        found = work.work_shard(opened, spec, shard, watch, progress)
+        return None if isinstance(found, Held) else found.done
 
 
 @flow(name="evaluate", flow_run_name="{name}")
-def evaluate(spec_json: str, database: str, name: str = "", shard: int = SHARD, show: bool = False) -> str:
+def evaluate(spec_json: str, database: str, name: str = "", show: bool = False, planned_before: bool = False) -> str:
     """One run: plan, solve shard by shard, close. Returns the run's id. Running the same spec again does what is missing."""
     spec = RunSpec.from_json(spec_json)
-    plan(spec_json, database, name)
+    if not planned_before:
+        plan(spec_json, database, name)
     with open_database(database) as opened:
-        parts = work.shards(planned(opened, spec.id), shard)
-    try:
-        for due in parts:
-            solve_shard(spec_json, database, [a.attempt_id for a in due], name or str(spec.strategy), show)
-    finally:
-        with open_database(database) as opened:
-            work.close(opened, spec.id)
+        work.join(opened, spec, said)
+
+        def solve(shard: int) -> object:
+            done = solve_shard(spec_json, database, shard, name or str(spec.strategy), show)
+            return Held(f"{spec.id}/{shard}", "another process", 0.0) if done is None else done
+
+        try:
+            work.through(opened, spec.id, solve, said)
+        finally:
+            close_run(opened, spec.id)
             found = summary(opened, spec.id)
     create_table_artifact(
         key=f"run-{spec.id}",

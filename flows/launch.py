@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from flows import work
 from flows.cli import FOLDER
-from flows.progress import shown
+from flows.progress import said, shown
 from search.types import RunSpec
 from store.database import open_database
+from store.runs import find_run, retry
 
 
 def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain: bool = False) -> list[str]:
@@ -37,9 +38,29 @@ def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain:
     return flows.sweep(jsons, database, list(names), show=True)
 
 
+def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool = False, plain: bool = False) -> str:
+    """Goes on with a run that is in the database; its problem set need not be there any more. The run's id."""
+    with open_database(database, create=False) as opened:
+        run = find_run(opened, wanted)
+        work.check(run.spec, problems=False)
+        if retry_failed:
+            said(f"{retry(opened, run.id)} failed problems are opened again")
+        if restart:
+            work.begin_again(opened, run.id)
+        if plain:
+            with shown(run.name or run.id) as watch:
+                work.resume(opened, run.spec, watch, said)
+            return run.id
+    from flows import evaluate as flows
+
+    _quiet()
+    flows.evaluate(run.spec.json(), database, run.name or run.id, show=True, planned_before=True)
+    return run.id
+
+
 def _plain(spec: RunSpec, name: str, database: str) -> str:
     with open_database(database) as opened, shown(name) as watch:
-        return work.evaluate(opened, spec, name, watch)
+        return work.evaluate(opened, spec, name, watch, said)
 
 
 def _warm(spec: RunSpec) -> None:

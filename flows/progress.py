@@ -21,6 +21,12 @@ def line(title: str, progress: Progress) -> str:
     )
 
 
+def said(line: str) -> None:
+    """A line for the person who watches."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 @contextmanager
 def shown(title: str, enabled: bool = True) -> Iterator[Watcher]:
     """A watcher that shows progress while the block runs."""

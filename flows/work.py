@@ -1,11 +1,14 @@
 """The work of a run in plain Python: plan it, solve a shard of its problems, close it. Runs without Prefect.
 
-What crosses these functions is ids and counts; models stay warm in the process; everything else is in the database.
+What crosses these functions is ids and counts; models stay warm in the process; everything else is in the database. Any
+number of processes may work on one run: a shard is leased to one of them at a time, and taken over where that one dies.
 """
 
 from __future__ import annotations
 
+import os
 import platform
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +20,27 @@ from typing import TYPE_CHECKING
 
 from flows.parts import weights
 from pipelines.problems.load import load_problems
-from search.drive import Driver, Journal, NoJournal, Outcome, Search
+from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
 from search.tree import Tree
 from search.types import Join, Part, Problem, Question, RunSpec, Verifier
 from store.database import Database
-from store.journal import StoreJournal
-from store.runs import Planned, begin_run, end_run, find_run, grade, planned, restart
+from store.errors import Unavailable
+from store.journal import Grade, StoreJournal
+from store.leases import Held, claim, this_process
+from store.runs import (
+    Planned,
+    begin_run,
+    close_run,
+    find_run,
+    join_run,
+    open_shards,
+    planned,
+    restart,
+    sessions,
+    unreplayable,
+)
+from store.schema import TRIES
 from verifiers.extract import extractor_for
 from verifiers.grade import Graders, Verdict, grader_for
 from verifiers.registry import check_verifier, load_verifier
@@ -32,6 +49,7 @@ if TYPE_CHECKING:
     from pipelines.models import TextModel
 
 CONCURRENCY = 64  # searches held at once: what bounds the memory for finished steps
+PAUSE = 2.0  # seconds between two looks at shards that others have
 
 
 @dataclass(slots=True)
@@ -61,10 +79,15 @@ class Progress:
         return self.seconds / solved * (self.total - self.done) if solved else None
 
 
+Sayer = Callable[[str], None]
 Watcher = Callable[[Progress], None]
 
 
 def _nobody(progress: Progress) -> None:
+    pass
+
+
+def _unsaid(line: str) -> None:
     pass
 
 
@@ -90,11 +113,12 @@ def verifier_of(part: Part) -> tuple[Verifier, Join]:
     return _verifier(part.name, tuple(sorted(part.params.items())))
 
 
-def check(spec: RunSpec) -> None:
-    """Raises ValueError for a spec that could not run, before anything is loaded or written."""
+def check(spec: RunSpec, problems: bool = True) -> None:
+    """Raises ValueError for a spec that could not run, before anything is loaded or written. A run that is resumed has its
+    problems in the database."""
     build(spec.strategy)
     check_verifier(spec.verifier)
-    if spec.problems.name != "question":
+    if problems and spec.problems.name != "question":
         load_problems(spec.problems)
     here = weights(spec.generator, spec.verifier)
     if spec.weights != here:
@@ -104,7 +128,18 @@ def check(spec: RunSpec) -> None:
 def plan(database: Database, spec: RunSpec, name: str = "") -> list[Planned]:
     """Writes the run and its attempts, or finds them; every attempt of the run, done ones too."""
     check(spec)
-    return begin_run(database, spec, load_problems(spec.problems), environment(), name)
+    return begin_run(database, spec, load_problems(spec.problems), environment(spec), name)
+
+
+def join(database: Database, spec: RunSpec, say: Sayer = _unsaid) -> None:
+    """Records that this process works on the run, and says where its code or versions are others than the run's first."""
+    here = environment(spec)
+    known = sessions(database, spec.id)
+    first = known[0][2] if known else find_run(database, spec.id).environment
+    join_run(database, spec.id, this_process(), here)
+    other = [f"{key} {first[key] or '-'} -> {here[key] or '-'}" for key in here if key in first and first[key] != here[key]]
+    if other:
+        say(f"note: the run was begun elsewhere: {', '.join(other)}; what it has is replayed, and checked against its journal")
 
 
 def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verifier: tuple[Verifier, Join]) -> Search:
@@ -129,92 +164,181 @@ def solve(
     spec: RunSpec,
     journal: Journal | None = None,
     concurrency: int = CONCURRENCY,
+    pulse: Callable[[], None] | None = None,
 ) -> Iterator[Outcome]:
-    """Searches for keyed problems, all batched together; outcomes as they end."""
+    """Searches for keyed problems, all batched together; outcomes as they end. `pulse` is called at every turn."""
     model, verifier = generator_of(spec.generator), verifier_of(spec.verifier)
     driver = Driver(model.engine, verifier[0], journal or NoJournal(), concurrency)
+    if pulse is not None:
+        driver.pulse = pulse
     return driver.drive(search_of(key, problem, spec, model, verifier) for key, problem in problems)
 
 
 def work_shard(
     database: Database,
     spec: RunSpec,
-    attempts: Sequence[Planned],
+    shard: int,
     watch: Watcher = _nobody,
     progress: Progress | None = None,
-) -> Progress:
-    """Solves, grades and stores the attempts of one shard that are still to be done.
+    owner: str = "",
+) -> Progress | Held:
+    """Solves, grades and stores the attempts of one shard that are still to be done; Held where another process has it.
 
-    An attempt that an earlier process left half done is started afresh.
+    What an earlier process was answered is replayed, and its searches go on from there. An attempt that fails is tried again,
+    alone, at the end; after three tries it has failed. Raises Diverged, at the end, where searches are not those of their
+    journals; these stay as they are.
     """
-    due = [a for a in attempts if not a.closed]
-    progress = progress or Progress(total=len(due))
-    restart(database, [a.attempt_id for a in due])
-    problems = {a.attempt_id: a.problem for a in due}
-    verifier, join = verifier_of(spec.verifier)
-    journal = StoreJournal(database, {a.attempt_id: a.attempt_id for a in due}, verifier=verifier.name, join=join)
-    with Graders() as graders:
-        for outcome in solve([(a.attempt_id, a.problem) for a in due], spec, journal):
-            attempt = outcome.search.key
-            verdict, right = _judged(graders, problems[attempt], outcome)
-            grade(database, [(attempt, verdict.value, right, grader_for(problems[attempt]))])
-            progress.done += 1
-            progress.right += bool(right)
-            progress.failed += bool(outcome.error)
-            progress.tokens += outcome.search.tree.usage.generated_tokens
-            watch(progress)
+    lease = claim(database, spec.id, shard, owner)
+    if isinstance(lease, Held):
+        return lease
+    with lease.kept():
+        due = {a.attempt_id: a for a in planned(database, spec.id, shard) if not a.closed}
+        progress = progress or Progress(total=len(due))
+        restart(database, [i for i in unreplayable(database, spec.id) if i in due], lease)
+        verifier, join = verifier_of(spec.verifier)
+        # those that failed, or that their worker died of, run alone, so that they take no other with them
+        together = [a for a in due.values() if not a.tries]
+        alone = [a for a in due.values() if a.tries]
+        diverged: list[str] = []
+        with (
+            Graders() as graders,
+            StoreJournal(
+                database,
+                {i: i for i in due},
+                verifier=verifier.name,
+                join=join,
+                lease=lease,
+                judge=lambda outcome: _graded(graders, due[outcome.search.key].problem, outcome),
+                tries={i: a.tries for i, a in due.items()},
+                most_tries=TRIES,
+            ) as journal,
+        ):
+            tries = {i: a.tries for i, a in due.items()}
+            while together or alone:
+                batch, together = (together, []) if together else (alone[:1], [])
+                alone = alone[1:] if batch == alone[:1] else alone
+                searches = [(a.attempt_id, a.problem) for a in batch]
+                for outcome in solve(searches, spec, journal, pulse=lease.touch):
+                    attempt = due[outcome.search.key]
+                    if isinstance(outcome.exception, Diverged):
+                        diverged.append(f"problem {attempt.problem.id}: {outcome.exception}")
+                        continue
+                    if outcome.choice is None:
+                        tries[attempt.attempt_id] += 1
+                        if tries[attempt.attempt_id] < TRIES:
+                            alone.append(attempt)
+                            continue
+                    progress.done += 1
+                    progress.right += journal.right(outcome.search.key)
+                    progress.failed += outcome.choice is None
+                    progress.tokens += outcome.search.tree.usage.generated_tokens
+                    watch(progress)
+    if diverged:
+        raise Diverged(_parted(database, spec, diverged))
     return progress
 
 
-def _judged(graders: Graders, problem: Problem, outcome: Outcome) -> tuple[Verdict, bool | None]:
+def _parted(database: Database, spec: RunSpec, diverged: Sequence[str]) -> str:
+    began = find_run(database, spec.id).environment.get("commit", "")
+    return (
+        f"{len(diverged)} searches of run {spec.id} are not those of their journals, and were left as they are "
+        f"({diverged[0]}). The run was begun with commit {began or 'unknown'}, this is {_commit() or 'unknown'}: go on with "
+        f"that one, or give up what is stored of them with `ponderosa resume {spec.id} --restart`"
+    )
+
+
+def _graded(graders: Graders, problem: Problem, outcome: Outcome) -> Grade:
     """The verdict on the chosen answer. The reference is seen here for the first time."""
+    grader = grader_for(problem)
     if outcome.choice is None or outcome.choice.path is None:
-        return Verdict.NONE, False
+        return Grade(Verdict.NONE.value, False, grader)
     verdict = graders.grade(problem, outcome.choice.answer, outcome.search.tree.text(outcome.choice.path))
-    return verdict, verdict is Verdict.CORRECT
+    return Grade(verdict.value, verdict is Verdict.CORRECT, grader)
 
 
-def evaluate(database: Database, spec: RunSpec, name: str = "", watch: Watcher = _nobody) -> str:
+def evaluate(database: Database, spec: RunSpec, name: str = "", watch: Watcher = _nobody, say: Sayer = _unsaid) -> str:
     """A whole run in this process; its id. Running the same spec again goes on with what is missing."""
-    attempts = plan(database, spec, name)
-    try:
-        work_shard(database, spec, attempts, watch)
-    finally:
-        close(database, spec.id)
+    plan(database, spec, name)
+    resume(database, spec, watch, say)
     return spec.id
 
 
-def close(database: Database, run_id: str) -> None:
-    """Ends a run: done when no attempt is left to do, else interrupted."""
-    status = "done" if all(a.closed for a in planned(database, run_id)) else "interrupted"
-    if find_run(database, run_id).status != status:  # a run that had ended before keeps its time
-        end_run(database, run_id, status)
+def resume(database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = _unsaid) -> None:
+    """Does what is left of a run that is in the database, beside any other process that does."""
+    join(database, spec, say)
+    known = planned(database, spec.id)
+    before = sum(a.closed for a in known)
+    progress = Progress(total=len(known), done=before, before=before)
+    try:
+        through(database, spec.id, lambda shard: work_shard(database, spec, shard, watch, progress), say)
+    finally:
+        close_run(database, spec.id)
 
 
-def shards(attempts: Sequence[Planned], size: int) -> list[list[Planned]]:
-    """The attempts still to be done, in shards of at most `size`."""
-    due = [a for a in attempts if not a.closed]
-    return [due[i : i + size] for i in range(0, len(due), size)]
+def begin_again(database: Database, run_id: str) -> None:
+    """Gives up what the run's unfinished searches have; what that had cost is kept as wasted. Raises Unavailable where another
+    process is at one of them."""
+    for shard in open_shards(database, run_id):
+        lease = claim(database, run_id, shard)
+        if isinstance(lease, Held):
+            owner = lease.owner.rsplit("/", 1)[0]
+            raise Unavailable(f"shard {lease.shard} is at work in another process ({owner}); stop that one first")
+        try:
+            restart(database, [a.attempt_id for a in planned(database, run_id, shard) if not a.closed], lease)
+        finally:
+            lease.release()
 
 
-def environment() -> dict[str, str]:
-    """What a result depends on beside its spec."""
-    names = ("torch", "transformers", "tokenizers", "numpy", "prefect", "sqlalchemy", "math-verify")
+def through(database: Database, run_id: str, solve: Callable[[int], object], say: Sayer = _unsaid) -> None:
+    """Has every shard of a run solved: by this process, or by another that has it. Waits for those, and takes over from
+    what dies. `solve` gives Held for a shard that another process has."""
+    said = False
+    while shards := open_shards(database, run_id):
+        results = [solve(shard) for shard in shards]
+        held = [each for each in results if isinstance(each, Held)]
+        if len(held) == len(shards):
+            if not said:
+                said = True
+                owners = ", ".join(sorted({each.owner.rsplit("/", 1)[0] for each in held}))
+                say(f"waiting for {len(held)} of the run's shards that other processes have ({owners})")
+            time.sleep(PAUSE)
+
+
+def environment(spec: RunSpec) -> dict[str, str]:
+    """What a result depends on beside its spec. Loads the generator, to know what it computes in."""
+    names = ("torch", "transformers", "tokenizers", "numpy", "numba", "prefect", "sqlalchemy", "psycopg", "math-verify")
     found = {}
     for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
+    engine = generator_of(spec.generator).engine
     return {
         **found,
         "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
         "machine": platform.machine(),
+        "processor": _processor(),
         "system": platform.system(),
+        "device": str(getattr(engine, "device", "unknown")),
+        "dtype": str(getattr(getattr(engine, "forward", None), "dtype", "unknown")),
+        "path": type(getattr(engine, "forward", engine)).__name__,
+        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
         "commit": _commit(),
     }
 
 
+def _processor() -> str:
+    """The CPU's name, or what the platform says of it."""
+    try:
+        lines = FilePath("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+@lru_cache(maxsize=1)
 def _commit() -> str:
     """The commit the code was taken from, with "+" where files differ from it; empty outside a checkout."""
     here = FilePath(__file__).resolve().parent

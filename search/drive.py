@@ -1,52 +1,76 @@
-"""Drives many searches over one generator and one verifier.
+"""Drives many searches over one generator, one verifier and one encoder.
 
 Event by event: a search goes on the moment its own reply is there. Whatever the searches ask for goes to one
-generator, which batches it token by token; between two of its steps at most one slice of what is to be verified is
-scored. Every reply is journaled before the strategy sees it, and replies that come together are committed together. A
-search that fails ends alone. A generator or a journal that fails ends the drive; what the searches held of the generator
-is given back.
+generator, which batches it token by token; between two of its steps at most one slice of what is to be verified or
+embedded is computed. Every reply is journaled before the strategy sees it; while a journal writes, the other searches go
+on. What the journal already holds is replayed: nothing that was answered is asked for again. A search that fails ends
+alone. A generator or a journal that fails ends the drive; what the searches held of the generator is given back.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .checks import positive
 from .judge import Judge
+from .packing import rounded
 from .strategies import Strategy
 from .tree import Tree
-from .types import Ask, Choice, Extend, Extension, Readings, Reply, Request, TextGenerator, Verifier, Verify
+from .types import Ask, Choice, Embed, Encoder, Extend, Extension, Reply, Request, TextGenerator, Verifier, Verify
 
 
 class Journal(Protocol):
-    """Where replies are written before a strategy sees them. Rows of one `commit` are all there or none of them."""
+    """Where a search's beginning, its replies and its end are written before they take effect."""
 
-    def extended(self, search: int, request: Extend, reply: Extension) -> None: ...
+    def started(self, search: int) -> None:
+        """Buffers that a search begins, or begins again."""
 
-    def verified(self, search: int, request: Verify, reply: Readings) -> None: ...
+    def stored(self, search: int, request: Request) -> Reply | None:
+        """The reply to the search's next request where the journal has it. Raises Diverged where it has one to another."""
 
-    def closed(self, outcome: Outcome) -> None: ...
+    def answered(self, search: int, request: Request, reply: Reply) -> None:
+        """Buffers a reply."""
 
-    def commit(self) -> None: ...
+    def closed(self, outcome: Outcome) -> None:
+        """Buffers how a search ended."""
+
+    def commit(self) -> int:
+        """Hands over what is buffered, to be there whole or not at all; a number that rises."""
+
+    def written(self, number: int, wait: bool) -> float | None:
+        """None while the commit is on its way, else the seconds its writing took. Raises what its writing raised."""
+
+
+class Diverged(Exception):
+    """A search asks for something else than it did when its journal was written: the code or its input has changed."""
+
+    exit_code = 65
 
 
 class NoJournal:
     """Keeps nothing: for a search whose tree is all that is wanted."""
 
-    def extended(self, search: int, request: Extend, reply: Extension) -> None:
+    def started(self, search: int) -> None:
         pass
 
-    def verified(self, search: int, request: Verify, reply: Readings) -> None:
+    def stored(self, search: int, request: Request) -> Reply | None:
+        return None
+
+    def answered(self, search: int, request: Request, reply: Reply) -> None:
         pass
 
     def closed(self, outcome: Outcome) -> None:
         pass
 
-    def commit(self) -> None:
-        pass
+    def commit(self) -> int:
+        return 0
+
+    def written(self, number: int, wait: bool) -> float | None:
+        return 0.0
 
 
 @dataclass(slots=True)
@@ -80,6 +104,20 @@ _Answered = tuple[int, Request, Reply]  # the search, what it asked for, and the
 
 
 @dataclass(slots=True)
+class _Writing:
+    """What waits for a commit: searches that begin (None) or have a reply, or that have ended."""
+
+    number: int
+    buffering: float  # seconds
+    replies: list[tuple[int, Reply | None]] = field(default_factory=list)
+    ended: list[Outcome] = field(default_factory=list)
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(slots=True)
 class Driver:
     """Holds up to `concurrency` searches at once and yields outcomes as they end."""
 
@@ -89,14 +127,19 @@ class Driver:
     concurrency: int = 64
     patience: int = 4  # generator steps a verification may wait for company
     slice: int = 64  # traces verified between two generator steps
+    encoder: Encoder | None = None
+    pulse: Callable[[], None] = _nothing  # called once a turn: a sign of life; what it raises ends the drive
     _judge: Judge = field(init=False)
     _running: dict[int, _Running] = field(default_factory=dict)
     _asked: dict[int, Extend] = field(default_factory=dict)
+    _judging: set[int] = field(default_factory=set)
+    _begun: list[int] = field(default_factory=list)
     _ended: list[Outcome] = field(default_factory=list)
+    _writing: deque[_Writing] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         positive(concurrency=self.concurrency)
-        self._judge = Judge(self.verifier, self.slice, self.patience)
+        self._judge = Judge(self.verifier, self.encoder, self.slice, self.patience)
 
     def drive(self, searches: Iterable[Search]) -> Iterator[Outcome]:
         """Runs all searches; outcomes come in the order in which they end."""
@@ -105,31 +148,37 @@ class Driver:
         finally:  # a drive that is left half way: the generator outlives it and must not answer it later
             for key in self._running:
                 self._forget(key)
-            self._running, self._asked, self._ended = {}, {}, []
+            self._running, self._asked, self._begun, self._ended, self._writing = {}, {}, [], [], deque()
 
     # ------------------------------------------------------------------------------------------------------- internals
 
     def _drive(self, waiting: Iterator[Search]) -> Iterator[Outcome]:
         more = True
         while True:
-            while more and len(self._running) + len(self._ended) < self.concurrency:
+            self.pulse()
+            while more and self._held < self.concurrency:
                 search = next(waiting, None)
                 if search is None:
                     more = False
                     break
                 self._start(search)
-            if not self._running and not self._ended:
+            if not self._held:
                 return
             if not self.generator.busy:
                 self._lost()
-            self._deliver([*self._generated(), *self._verified()])
-            yield from self._flush()
+            self._write([*self._generated(), *self._judged()])
+            yield from self._settled()
+
+    @property
+    def _held(self) -> int:
+        return len(self._running) + len(self._ended) + sum(len(each.ended) for each in self._writing)
 
     def _start(self, search: Search) -> None:
         if search.key in self._running:
             raise ValueError(f"two searches at once have the key {search.key}")
         self._running[search.key] = _Running(search, _steps(search), time.monotonic())
-        self._resume(search.key, None)
+        self.journal.started(search.key)
+        self._begun.append(search.key)
 
     def _lost(self) -> None:
         """Ends the searches whose request an idle generator does not have: nothing would ever wake them."""
@@ -137,10 +186,14 @@ class Driver:
             self._end(key, None, RuntimeError("the generator is idle and has not answered"))
 
     def _resume(self, key: int, reply: Reply | None) -> None:
-        """Gives a search its reply and queues what it asks for next."""
+        """Gives a search its reply, then all that the journal has for it, and queues what it asks for next."""
         running = self._running[key]
         try:
-            request = running.steps.send(reply) if reply is not None else next(running.steps)
+            while True:
+                request = running.steps.send(reply) if reply is not None else next(running.steps)
+                reply = self.journal.stored(key, request)
+                if reply is None:
+                    break
             self._ask(key, request)
         except StopIteration as stop:
             chosen = isinstance(stop.value, Choice)
@@ -150,8 +203,9 @@ class Driver:
             self._end(key, None, error)
 
     def _ask(self, key: int, request: Request) -> None:
-        if isinstance(request, Verify):
+        if isinstance(request, Verify | Embed):
             self._judge.submit(key, request)
+            self._judging.add(key)
         elif isinstance(request, Extend):
             self.generator.submit(key, request)
             self._asked[key] = request
@@ -162,6 +216,7 @@ class Driver:
         running = self._running.pop(key)
         self._asked.pop(key, None)
         self._forget(key)
+        running.search.tree.settle()
         seconds = time.monotonic() - running.started
         said = f"{type(error).__name__}: {error}" if error else ""
         self._ended.append(Outcome(running.search, choice, said, error, seconds))
@@ -169,44 +224,67 @@ class Driver:
     def _forget(self, key: int) -> None:
         self.generator.forget(key)
         self._judge.forget(key)
+        self._judging.discard(key)
 
     def _generated(self) -> list[_Answered]:
-        if not self.generator.busy:
-            return []
-        return [(key, self._asked.pop(key), reply) for key, reply in self.generator.advance()]
+        ready: list[_Answered] = []
+        if self.generator.busy:
+            for key, reply in self.generator.advance():
+                request = self._asked.pop(key)
+                if isinstance(reply, Exception):
+                    self._end(key, None, reply)
+                else:
+                    ready.append((key, request, reply))
+        return ready
 
-    def _verified(self) -> list[_Answered]:
+    def _judged(self) -> list[_Answered]:
         ready: list[_Answered] = []
         for key, request, reply in self._judge.advance(idle=not self.generator.busy):
+            self._judging.discard(key)
             if isinstance(reply, Exception):
                 self._end(key, None, reply)
             else:
                 ready.append((key, request, reply))
         return ready
 
-    def _deliver(self, ready: list[_Answered]) -> None:
-        """Journals all replies, commits them together, and only then lets the searches go on."""
-        if not ready:
+    def _write(self, ready: list[_Answered]) -> None:
+        """Hands the journal what has begun, what was answered and what has ended, in one commit."""
+        if not (ready or self._begun or self._ended):
             return
         began = time.monotonic()
-        for key, request, reply in ready:
-            if isinstance(request, Extend) and isinstance(reply, Extension):
-                self.journal.extended(key, request, reply)
-            elif isinstance(request, Verify) and isinstance(reply, Readings):
-                self.journal.verified(key, request, reply)
-        self.journal.commit()
-        share = (time.monotonic() - began) / len(ready)
-        for key, _, reply in ready:
-            self._running[key].search.tree.usage.store_seconds += share
-            self._resume(key, reply)
+        replies: list[tuple[int, Reply | None]] = [(key, None) for key in self._begun]
+        for key, request, reply in _packed(ready):
+            self.journal.answered(key, request, reply)
+            replies.append((key, reply))
+        for outcome in self._ended:
+            self.journal.closed(outcome)
+        number = self.journal.commit()
+        self._writing.append(_Writing(number, time.monotonic() - began, replies, self._ended))
+        self._begun, self._ended = [], []
 
-    def _flush(self) -> Iterator[Outcome]:
-        ended, self._ended = self._ended, []
-        if ended:
-            for outcome in ended:
-                self.journal.closed(outcome)
-            self.journal.commit()
-        yield from ended
+    def _settled(self) -> Iterator[Outcome]:
+        """Lets the searches go on whose replies are written, and gives out the outcomes that are; waits for the journal only
+        where there is nothing else to do."""
+        while self._writing:
+            idle = not (self.generator.busy or self._judging or self._begun or self._ended)
+            seconds = self.journal.written(self._writing[0].number, wait=idle)
+            if seconds is None:
+                return
+            done = self._writing.popleft()
+            share = (seconds + done.buffering) / max(len(done.replies), 1)
+            for key, reply in done.replies:
+                self._running[key].search.tree.usage.store_seconds += share
+                self._resume(key, reply)
+            yield from done.ended
+
+
+def _packed(ready: list[_Answered]) -> list[_Answered]:
+    """The replies with their steps rounded, all in one go: for the journal's bytes and for the tree."""
+    steps = iter(rounded([s for _, _, reply in ready if isinstance(reply, Extension) for s in reply.steps]))
+    return [
+        (key, request, replace(reply, steps=tuple(next(steps) for _ in reply.steps)) if isinstance(reply, Extension) else reply)
+        for key, request, reply in ready
+    ]
 
 
 def _steps(search: Search) -> Ask[Choice]:

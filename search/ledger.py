@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from .types import Extension, Finish, Readings
+from .types import Embeddings, Extension, Finish, Readings
 
 
 @dataclass(slots=True)
@@ -13,6 +13,7 @@ class Usage:
 
     generated_tokens: int = 0  # all of them: pruned and cancelled ones too
     cancelled_tokens: int = 0  # of the generated: in rows that a stop rule cut
+    pruned_tokens: int = 0  # of the generated: in steps that the strategy pruned or merged; known when the search is over
     sequential_tokens: int = 0  # longest chain of tokens that had to wait for each other: latency
     prompt_tokens: int = 0  # computed before the steps (prompts, and prefixes no longer in the cache)
     cached_tokens: int = 0  # reused instead
@@ -22,10 +23,12 @@ class Usage:
     candidates: int = 0
     verifier_passes: int = 0
     verifier_tokens: int = 0
-    flops: float = 0.0  # 2 x parameters x tokens, generator and verifier
+    embedding_tokens: int = 0
+    flops: float = 0.0  # 2 x parameters x tokens, generator, verifier and encoder
     queue_seconds: float = 0.0
     generate_seconds: float = 0.0
     verify_seconds: float = 0.0
+    embed_seconds: float = 0.0
     store_seconds: float = 0.0
 
     def generated(self, reply: Extension) -> None:
@@ -51,6 +54,18 @@ class Usage:
         self.flops += sum(r.flops for r in reply.readings)
         self.queue_seconds += reply.queue_seconds
         self.verify_seconds += reply.seconds
+
+    def embedded(self, reply: Embeddings) -> None:
+        """Charges an encoder's reply."""
+        self.embedding_tokens += sum(e.tokens for e in reply.embeddings)
+        self.flops += sum(e.flops for e in reply.embeddings)
+        self.queue_seconds += reply.queue_seconds
+        self.embed_seconds += reply.seconds
+
+    @property
+    def seconds(self) -> float:
+        """What a budget of seconds bounds: time spent for this search by the models."""
+        return self.generate_seconds + self.verify_seconds + self.embed_seconds
 
     def asdict(self) -> dict[str, float]:
         return asdict(self)

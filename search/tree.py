@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from .ledger import Usage
+from .packing import rounded
 from .types import (
     ROOT,
     Answer,
     Ask,
     Budget,
     Candidate,
+    Embed,
+    Embeddings,
     Extend,
     Extension,
     Finish,
@@ -33,15 +37,21 @@ from .types import (
     seed_of,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 Extractor = Callable[[str], Answer]
+N = TypeVar("N", int, float)
 
 
 @dataclass(slots=True)
 class Tree:
     """Candidates, scores, states and cost of one search.
 
-    A strategy asks with `yield from tree.extend(...)` and `yield from tree.verify(...)`; these two mint candidates and
-    scores, charge the ledger and hold the budget, so no strategy can forget to.
+    A strategy asks with `yield from tree.extend(...)`, `tree.verify(...)` and `tree.embed(...)`; these mint candidates,
+    scores and vectors, charge the ledger and hold the budget, so no strategy can forget to. What they mint is rounded to
+    what the store keeps: a search fed from a journal computes with the same numbers.
     """
 
     question: Question
@@ -57,6 +67,7 @@ class Tree:
     usage: Usage = field(default_factory=Usage)
     candidates: dict[Path, Candidate] = field(default_factory=dict)
     scores: dict[Path, Score] = field(default_factory=dict)
+    vectors: dict[Path, NDArray[np.float32]] = field(default_factory=dict)  # by an encoder, rounded to float16
     states: dict[Path, tuple[State, str]] = field(default_factory=dict)
     _children: dict[Path, int] = field(default_factory=dict)
     _answers: dict[Path, Answer] = field(default_factory=dict)
@@ -92,18 +103,30 @@ class Tree:
     @property
     def spent(self) -> bool:
         """Whether the budget allows no further token or candidate."""
-        return self._left(self.budget.tokens, self.usage.generated_tokens) == 0 or (
-            self._left(self.budget.candidates, self.usage.candidates) == 0
+        used = self.usage
+        return self._exhausted or (
+            self._left(self.budget.tokens, used.generated_tokens) == 0
+            or self._left(self.budget.candidates, used.candidates) == 0
         )
 
     @property
     def unjudged(self) -> bool:
         """Whether the budget allows no further verification: a new candidate would stay without a score."""
-        return self._left(self.budget.passes, self.usage.verifier_passes) == 0
+        return self._exhausted or self._left(self.budget.passes, self.usage.verifier_passes) == 0
+
+    @property
+    def _exhausted(self) -> bool:
+        """Whether the FLOPs or the seconds are used up: nothing more can be asked for."""
+        return self._left(self.budget.flops, self.usage.flops) == 0 or self._left(self.budget.seconds, self.usage.seconds) == 0
 
     @staticmethod
-    def _left(bound: int | None, used: int) -> int | None:
-        return None if bound is None else max(bound - used, 0)
+    def _left(bound: N | None, used: N) -> N | None:
+        return None if bound is None else max(bound - used, type(bound)(0))
+
+    @property
+    def _remainder(self) -> tuple[float | None, float | None]:
+        """FLOPs and seconds left."""
+        return self._left(self.budget.flops, self.usage.flops), self._left(self.budget.seconds, self.usage.seconds)
 
     # -------------------------------------------------------------------------------------------------------- asking
 
@@ -122,18 +145,19 @@ class Tree:
         """
         paths = [p if isinstance(p, str) else p.path for p in parents]
         counts = [n] * len(paths) if isinstance(n, int) else list(n)
-        rows = self._rows(paths, counts, until)
+        rows = [] if self._exhausted else self._rows(paths, counts, until)
         if not rows:
             return ()
         allowance = self._left(self.budget.tokens, self.usage.generated_tokens)
         dropped, self._dropped = tuple(self._dropped), {}
-        reply = yield Extend(tuple(rows), until, sampling or self.sampling, first, allowance, self.stops, dropped)
+        drawing, (flops, seconds) = sampling or self.sampling, self._remainder
+        reply = yield Extend(tuple(rows), until, drawing, first, allowance, flops, seconds, self.stops, dropped)
         if not isinstance(reply, Extension):
             raise TypeError(f"an Extend was answered with {type(reply).__name__}")
         if len(reply.steps) != len(rows):
             raise ValueError(f"the generator gave {len(reply.steps)} steps for {len(rows)} rows")
         self.usage.generated(reply)
-        minted = [Candidate(row.path, step) for row, step in zip(rows, reply.steps, strict=True)]
+        minted = [Candidate(row.path, step) for row, step in zip(rows, rounded(reply.steps), strict=True)]
         for candidate in minted:
             self.candidates[candidate.path] = candidate
             self.states[candidate.path] = state_of(candidate.step)
@@ -170,17 +194,45 @@ class Tree:
         fresh = [path for path in dict.fromkeys(c.path for c in asked) if path not in self.scores]
         left = self._left(self.budget.passes, self.usage.verifier_passes)
         allowed = fresh if left is None else fresh[:left]
+        spent = "the budget of verifier passes is spent"
+        if self._exhausted:
+            allowed, spent = [], "the budget is spent"
         if allowed:
-            traces = tuple(Trace(self.question, self.steps(path)) for path in allowed)
-            reply = yield Verify(tuple(allowed), traces)
+            reply = yield Verify(tuple(allowed), self._traces(allowed), *self._remainder)
             if not isinstance(reply, Readings):
                 raise TypeError(f"a Verify was answered with {type(reply).__name__}")
             self.usage.verified(reply)
             for path, reading in zip(allowed, reply.readings, strict=True):
                 self.scores[path] = scored(path, self.verifier, reading.parts, reading.reason, self.join)
         for path in fresh[len(allowed) :]:
-            self.scores[path] = Score(path, self.verifier, None, reason="the budget of verifier passes is spent")
+            self.scores[path] = Score(path, self.verifier, None, reason=spent)
         return tuple(self.scores[c.path] for c in asked)
+
+    def embed(self, candidates: Iterable[Candidate]) -> Ask[tuple[NDArray[np.float32], ...]]:
+        """Asks the encoder for the candidates without a vector; a vector [dimensions] for each candidate, in order.
+
+        Where the FLOPs or seconds are spent, the tuple is empty.
+        """
+        asked = list(candidates)
+        fresh = [path for path in dict.fromkeys(c.path for c in asked) if path not in self.vectors]
+        if fresh and self._exhausted:
+            return ()
+        if fresh:
+            reply = yield Embed(tuple(fresh), self._traces(fresh))
+            if not isinstance(reply, Embeddings):
+                raise TypeError(f"an Embed was answered with {type(reply).__name__}")
+            self.usage.embedded(reply)
+            for path, embedding in zip(fresh, reply.embeddings, strict=True):
+                self.vectors[path] = embedding.vector.astype("float16").astype("float32")
+        return tuple(self.vectors[c.path] for c in asked)
+
+    def _traces(self, paths: Iterable[Path]) -> tuple[Trace, ...]:
+        return tuple(Trace(self.question, self.steps(path)) for path in paths)
+
+    def settle(self) -> None:
+        """The search is over: charges what is known only now."""
+        given_up = (State.PRUNED, State.MERGED)
+        self.usage.pruned_tokens = sum(len(c.step) for c in self.candidates.values() if self.states[c.path][0] in given_up)
 
     def distinct(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """One of each text: a candidate that wrote the same step as an earlier sibling is merged into it, so that it costs

@@ -12,7 +12,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,10 +104,18 @@ class Finish(StrEnum):
     CANCELLED = "cancelled"  # others of the request finished first
 
 
+class Packed(NamedTuple):
+    """A step's arrays as bytes; search.packing says how."""
+
+    tokens: bytes
+    extra: bytes
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """One continuation, token by token. The arrays have one entry a token and are of the model's own distribution
-    (temperature 1, full vocabulary, float32, before top-k and the like)."""
+    (temperature 1, full vocabulary, before top-k and the like): float32 from a generator, and in a Tree rounded to what the
+    store keeps (search.packing)."""
 
     tokens: NDArray[np.int32]
     text: str
@@ -117,6 +125,7 @@ class Step:
     finish: Finish
     drawn: NDArray[np.float32] | None = None  # ln of the probability with which each token was drawn; 0 where greedy
     confidences: NDArray[np.float32] | None = None  # DeepConf's, where asked for: mean -ln p of the k likeliest; higher = surer
+    packed: Packed | None = None  # of a rounded step
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -306,8 +315,21 @@ class Extend:
     sampling: Sampling
     first: int | None = None  # stop all rows once this many have ended by themselves (END, or STEP if until=STEP)
     allowance: int | None = None  # tokens all rows together may have: the budget's remainder
+    flops: float | None = None  # FLOPs all rows together may cost: likewise
+    seconds: float | None = None  # of the generator's time, as it is charged to this request: likewise
     stops: tuple[str, ...] = ()  # strings that end a solution as the end token does, wherever tokens part them
     dropped: tuple[Path, ...] = ()  # candidates that the search gave up: their memory is free to go
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of what decides the reply: equal for equal requests, in any process. Deeper prefixes are not
+        read: they follow from the replies before."""
+        rows = [(row.path, row.seed, row.limit, len(row.prefix)) for row in self.rows]
+        prompt = [row.prefix for row in self.rows[:1] if depth_of(row.path) == 1]
+        # what a later version adds to the sampling is off in an older journal, and not part of it
+        sampling = [(f.name, v) for f in fields(self.sampling) if (v := getattr(self.sampling, f.name)) != f.default]
+        bounds = self.first, self.allowance, self.flops, self.seconds
+        return _digest("extend", rows, prompt, self.until.value, sampling, *bounds, self.stops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,10 +349,17 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Asks the verifier for a reading of each candidate."""
+    """Asks the verifier for a reading of each candidate. Where a bound is reached, the rest get a reading without a value."""
 
     paths: tuple[Path, ...]
     traces: tuple[Trace, ...]
+    flops: float | None = None  # FLOPs all of it may cost: the budget's remainder
+    seconds: float | None = None  # of the verifier's time, as it is charged to this request: likewise
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of what is asked. The traces are not read: they follow from the replies before."""
+        return _digest("verify", self.paths, self.flops, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,8 +371,43 @@ class Readings:
     seconds: float = 0.0
 
 
-Request = Extend | Verify
-Reply = Extension | Readings
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Asks the encoder for a vector of each candidate."""
+
+    paths: tuple[Path, ...]
+    traces: tuple[Trace, ...]
+
+    @property
+    def digest(self) -> str:
+        """As Verify's."""
+        return _digest("embed", self.paths)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """What an encoder answers for one trace, and what it cost."""
+
+    vector: NDArray[np.float32]  # [dimensions]
+    tokens: int = 0  # computed for it
+    flops: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The encoder's reply, in the order of the request."""
+
+    embeddings: tuple[Embedding, ...]
+    queue_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+def _digest(*of: object) -> str:
+    return hashlib.blake2b(repr(of).encode(), digest_size=8).hexdigest()
+
+
+Request = Extend | Verify | Embed
+Reply = Extension | Readings | Embeddings
 T = TypeVar("T")
 Ask = Generator[Request, Reply, T]
 
@@ -357,8 +421,8 @@ class TextGenerator(Protocol):
     def submit(self, search: int, request: Extend) -> None:
         """Queues a request; one at a time for each search. Raises ValueError for one that can never be met."""
 
-    def advance(self) -> list[tuple[int, Extension]]:
-        """Computes one more token for the running rows; the requests that are done with it."""
+    def advance(self) -> Sequence[tuple[int, Extension | Exception]]:
+        """Computes one more token for the running rows; the requests that are done with it, or failed alone."""
 
     def forget(self, search: int) -> None:
         """The search is over: drops its requests and frees its memory."""
@@ -377,6 +441,15 @@ class Verifier(Protocol):
         """One reading a trace, in order; independent of what else is in the batch."""
 
 
+class Encoder(Protocol):
+    """Turns traces into vectors. It sees no reference answer."""
+
+    name: str
+
+    def embed(self, traces: Sequence[Trace]) -> list[Embedding]:
+        """One vector a trace, in order, all of one length; independent of what else is in the batch."""
+
+
 # ----------------------------------------------------------------------------------------------------------------- runs
 
 
@@ -393,20 +466,31 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one problem may cost; None = no bound. Every bound is hard."""
+    """What one problem may cost; None = no bound. Every bound is hard: it stops inside a step.
+
+    Tokens, passes and candidates are counted exactly. FLOPs and seconds are what the ledger charges, and that depends on
+    what else was in the batch: a run bounded in them is replayed as it was, but not repeated to the token.
+    """
 
     tokens: int | None = None  # generated tokens
     passes: int | None = None  # verifier passes
     candidates: int | None = None
+    flops: float | None = None  # of generator, verifier and encoder
+    seconds: float | None = None  # this search's share of the time spent generating, verifying and embedding
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value is not None and value < 1:
+            if value is None:
+                continue
+            if name in ("flops", "seconds"):
+                if not (math.isfinite(value) and value > 0):
+                    raise ValueError(f"budget of {name} must be above 0, not {value}")
+            elif value < 1:
                 raise ValueError(f"budget of {name} must be at least 1, not {value}")
 
 
-# Fields of RunSpec and Sampling that the first runs did not have: off, they are not in the JSON, and old ids stay.
-_ADDED_LATER = {"stops", "repetition_penalty", "mirostat_tau", "mirostat_eta", "confidence"}
+# Fields of RunSpec, Sampling and Budget that the first runs did not have: off, they are not in the JSON, and old ids stay.
+_ADDED_LATER = {"stops", "repetition_penalty", "mirostat_tau", "mirostat_eta", "confidence", "flops", "seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,7 +518,7 @@ class RunSpec:
     def json(self) -> str:
         """Canonical JSON: sorted keys, no spaces. What was added later is left out where it is off."""
         raw = asdict(self)
-        for written, of in ((raw, self), (raw["sampling"], self.sampling)):
+        for written, of in ((raw, self), (raw["sampling"], self.sampling), (raw["budget"], self.budget)):
             for each in fields(of):
                 if each.name in _ADDED_LATER and written[each.name] == each.default:
                     del written[each.name]

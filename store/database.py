@@ -1,34 +1,43 @@
 """Opening a database: SQLite by default, PostgreSQL by URL.
 
 Every write is one transaction that takes the write lock at its start (BEGIN IMMEDIATE): a transaction that reads first
-and writes later would otherwise fail at once with "database is locked", whatever the timeout. A new file is built, and
-an older one brought up to date, inside one transaction: it is of the old version or of the new, never between. Alembic
-is imported only when that is needed.
+and writes later would otherwise fail at once with "database is locked", whatever the timeout. Writers of one SQLite file
+also take turns by a lock on a file beside it: SQLite's own waiting is unfair among many, and its versions up to 3.51.2 have
+a defect that needs two connections writing or checkpointing at the same instant. A new file is built, and an older one
+brought up to date, inside one transaction: it is of the old version or of the new, never between. Alembic is imported
+only when that is needed.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 
-from .errors import StoreError
+from .errors import StoreError, Unavailable, WriteError
 from .schema import HEAD, VERSION_TABLE, VERSIONS, metadata
+from .values import plain_text
 
 BUSY_SECONDS = 60.0  # how long a connection waits for another writer
+AWAY_SECONDS = 60.0  # how long a transaction waits for a server that is away
 _HEADER = b"SQLite format 3\x00"
 _READING = "ponderosa_reading"
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,10 @@ class Database:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_readers", self.engine.execution_options(**{_READING: True}))
 
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view; takes no lock that a writer waits for."""
@@ -51,8 +64,30 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back if it raises."""
-        with self.engine.begin() as connection:
+        if not self.is_sqlite:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        with _turn(self.shown), self.engine.begin() as connection:
             yield connection
+
+    def transact(self, work: Callable[[Connection], T], reading: bool = False) -> T:
+        """Does the work in one transaction, again from its start where the server was away: it must not matter whether it was
+        done once or twice. Raises StoreError in one line where the database cannot be written."""
+        until, pause = time.monotonic() + AWAY_SECONDS, 0.05
+        while True:
+            try:
+                with self.read() if reading else self.write() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if not _transient(error) or time.monotonic() > until:
+                    raise explained(error, self.shown) from error
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, 2.0)
+
+    def consult(self, work: Callable[[Connection], T]) -> T:
+        """`transact` for work that only reads."""
+        return self.transact(work, reading=True)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -94,8 +129,7 @@ def open_database(where: str | os.PathLike[str], create: bool = True) -> Databas
         raise
     except DatabaseError as error:
         engine.dispose()
-        said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-        raise StoreError(f"cannot open the database '{shown}': {said}; check the file and its rights") from error
+        raise explained(error, shown, "open") from error
     return Database(engine, shown)
 
 
@@ -112,8 +146,10 @@ def _url(where: str | os.PathLike[str]) -> URL:
         url = make_url(name)
     except (ArgumentError, ValueError) as error:
         raise StoreError("the database URL cannot be read; write it as postgresql://USER@HOST/NAME") from error
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
+    if url.get_backend_name() not in ("sqlite", "postgresql", "postgres"):
         raise StoreError(f"database kind '{url.drivername}' is not supported (sqlite, postgresql)")
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise StoreError(f"database '{name}' would be lost at the end; name a file, such as sqlite:///ponderosa.db")
     return url
@@ -154,13 +190,14 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "begin", _on_begin)
         return engine
     try:
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
     except (ImportError, NoSuchModuleError) as error:
-        raise StoreError(f"the driver of '{url.drivername}' is not installed; pip install psycopg") from error
+        raise StoreError(f"the driver of '{url.drivername}' is not installed; write postgresql://USER@HOST/NAME") from error
 
 
 def _on_connect(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # the driver begins no transaction by itself: _on_begin does
+    connection.create_function("plain_text", 2, plain_text, deterministic=True)
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
     cursor.execute("PRAGMA synchronous = FULL")
@@ -171,6 +208,65 @@ def _on_connect(connection: sqlite3.Connection, _: object) -> None:
 def _on_begin(connection: Connection) -> None:
     reading = connection.get_execution_options().get(_READING, False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _turn(path: str) -> Iterator[None]:
+    """This process's (and thread's) turn to write the file. The lock dies with its holder."""
+    try:
+        held = os.open(path + "-turn", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise WriteError(f"cannot write beside the database '{path}': {error.strerror}; check the folder's rights") from error
+    try:
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > until:
+                    said = f"another process has been writing the database '{path}' for {BUSY_SECONDS:.0f} s"
+                    raise Unavailable(f"{said}; wait for it or stop it, and run the same command again") from error
+            time.sleep(random.uniform(0.0005, 0.005))
+        yield
+    finally:
+        os.close(held)
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+_PERMANENT = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
+_AWAY = ("57P01", "57P02", "57P03", "40001", "40P01", "53300")  # shut down, starting up; serialisation, deadlock; full house
+
+
+def _transient(error: DBAPIError) -> bool:
+    """Whether the same transaction may succeed a moment later."""
+    if isinstance(error.orig, sqlite3.Error):
+        return False  # its own waiting is over
+    if any(sign in str(error.orig) for sign in _PERMANENT):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or state in _AWAY or (state is None and isinstance(error, OperationalError))
+
+
+def explained(error: DBAPIError, shown: str, doing: str = "write") -> StoreError:
+    """A driver's error in one line: what, which database, and the remedy."""
+    words = str(error.orig).strip().splitlines()
+    said = (words[-1] if words else type(error.orig).__name__).strip()
+    low, state = said.lower(), getattr(error.orig, "sqlstate", None)
+    if "disk is full" in low or "disk i/o" in low or state in ("53100", "58030"):
+        return WriteError(f"cannot {doing} the database '{shown}': {said}; free some disk space and run the same command again")
+    if "readonly" in low or "read-only" in low or state == "25006":
+        return WriteError(
+            f"cannot {doing} the database '{shown}': it is read-only; check the rights of the file and its folder"
+        )
+    if "locked" in low or "busy" in low:
+        return Unavailable(f"cannot {doing} the database '{shown}': another process holds it; run the same command again later")
+    if isinstance(error.orig, sqlite3.Error):
+        return StoreError(f"cannot {doing} the database '{shown}': {said}; check the file and its rights")
+    if _transient(error):
+        return Unavailable(f"cannot {doing} the database '{shown}': {said}; start the server and run the same command again")
+    return StoreError(f"cannot {doing} the database '{shown}': {said}; check the URL, the user and the password")
 
 
 # ------------------------------------------------------------------------------------------------------------- versions
@@ -190,8 +286,9 @@ def _is_current(engine: Engine) -> bool:
 
 def _bring_up_to_date(engine: Engine, shown: str) -> None:
     """Builds or migrates under the write lock; whoever waited for it finds the work done."""
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
+    database = Database(engine, shown)
+    with database.write() as connection:
+        if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(5786712)"))
         if _version(connection, shown) == HEAD:
             return
@@ -247,4 +344,4 @@ def _use_wal(engine: Engine) -> None:
         raw.close()
 
 
-__all__ = ["Database", "StoreError", "insert_new", "open_database"]
+__all__ = ["Database", "StoreError", "explained", "insert_new", "open_database"]

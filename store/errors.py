@@ -1,4 +1,4 @@
-"""The one exception of this folder."""
+"""The exceptions of this folder: each is one line that says what, the value, and the remedy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from collections.abc import Sequence
 
 
 class StoreError(Exception):
-    """What is wrong with a database or with what was asked of it, in one line: what, the value, and the remedy."""
+    """What is wrong with a database or with what was asked of it."""
 
     exit_code = 65  # EX_DATAERR: the input is at fault, not the program
+
+
+class WriteError(StoreError):
+    """The disk is full, or does not take what is written. What was committed before is there."""
+
+    exit_code = 74  # EX_IOERR
+
+
+class Unavailable(StoreError):
+    """The database does not answer, or another process holds it. The same command may work later."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
+class LeaseLost(Unavailable):
+    """Another process has taken over the shard: nothing of this one's is written any more."""
 
 
 def one_of(what: str, value: str, known: Sequence[str]) -> None:

@@ -1,55 +1,100 @@
 """The driver's journal, kept in a database: every reply is there before its strategy sees it.
 
-Rows are buffered and written by `commit` in one transaction, all or none. Natural keys make writing idempotent: the
-same reply written twice changes nothing. Open one journal for the attempts of one drive, after `runs.restart` of them.
+Rows are buffered; `commit` hands them to a writer thread, which writes all or none of them in one transaction, together with
+other commits that have come meanwhile. Natural keys make writing idempotent: the same reply written twice changes nothing.
+With a lease, each transaction is fenced by its epoch. What a search was answered before, in this process or in an earlier one,
+is given to it again, and a search that asks for something else than the journal says is refused.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Update, bindparam, update
+from sqlalchemy import Connection, Update, bindparam, select, update
 
-from search.drive import Outcome
+from search.drive import Diverged, Outcome
+from search.packing import packed
 from search.tree import Tree, scored, state_of
-from search.types import Candidate, Choice, Extend, Extension, Finish, Join, Path, Readings, Score, Step, Verify
+from search.types import (
+    Candidate,
+    Choice,
+    Embeddings,
+    Extend,
+    Extension,
+    Finish,
+    Join,
+    Path,
+    Readings,
+    Reply,
+    Request,
+    Score,
+    Step,
+    Verify,
+)
 
 from . import schema
 from .database import Database, insert_new
-from .values import clean, clean_or_none, dumps, finite, pack, view
+from .leases import Lease
+from .recorded import Recorded, recorded
+from .values import clean, clean_or_none, dumps, finite, pack_ids, stored_text
+from .writer import Writer
 
 Row = dict[str, Any]
+
+
+class Grade(NamedTuple):
+    """What a grader says of an attempt."""
+
+    verdict: str  # schema.VERDICTS
+    correct: bool | None  # None: not decided
+    grader: str
 
 
 @dataclass(slots=True)
 class _Buffer:
     """Rows of one transaction, in the order in which the foreign keys need them."""
 
-    started: dict[int, None] = field(default_factory=dict)  # attempts with a first reply; a dict keeps their order
+    started: dict[int, None] = field(default_factory=dict)  # attempts that begin; a dict keeps their order
+    replies: list[Row] = field(default_factory=list)
     candidates: list[Row] = field(default_factory=list)
     scores: list[Row] = field(default_factory=list)
-    replies: list[Row] = field(default_factory=list)
+    embeddings: list[Row] = field(default_factory=list)
     finals: list[Row] = field(default_factory=list)
+    tries: list[Row] = field(default_factory=list)
     closings: list[Row] = field(default_factory=list)
+
+    def add(self, other: _Buffer) -> None:
+        self.started |= other.started
+        self.replies += other.replies
+        self.candidates += other.candidates
+        self.scores += other.scores
+        self.embeddings += other.embeddings
+        self.finals += other.finals
+        self.tries += other.tries
+        self.closings += other.closings
 
     def write(self, connection: Connection) -> None:
         if self.started:
             connection.execute(_START, [{"at_attempt": attempt} for attempt in self.started])
+        insert_new(connection, schema.reply, self.replies)
         insert_new(connection, schema.candidate, self.candidates)
         insert_new(connection, schema.score, self.scores)
-        # the target is the natural key, so that another reply under a number in use is an error, not silence
-        insert_new(connection, schema.reply, self.replies, key=("attempt_id", "kind", "path"))
-        if self.finals:
-            connection.execute(_FINAL, self.finals)
-        if self.closings:
-            connection.execute(_CLOSE, self.closings)
+        insert_new(connection, schema.embedding, self.embeddings)
+        for statement, rows in ((_FINAL, self.finals), (_TRY, self.tries), (_CLOSE, self.closings)):
+            if rows:
+                connection.execute(statement, rows)
+
+    @property
+    def progress(self) -> int:
+        """How much further the work is with it."""
+        return len(self.replies) + len(self.tries) + len(self.closings)
 
     @property
     def empty(self) -> bool:
-        return not (self.candidates or self.scores or self.replies or self.finals or self.closings)
+        return not (self.started or self.progress or self.candidates or self.scores or self.embeddings or self.finals)
 
 
 @dataclass(slots=True)
@@ -60,126 +105,247 @@ class StoreJournal:
     attempts: Mapping[int, int]  # Search.key -> attempt.id
     verifier: str = ""
     join: Join = Join.MIN
+    encoder: str = ""
+    lease: Lease | None = None
+    judge: Callable[[Outcome], Grade] | None = None  # grades an attempt that closes
+    tries: Mapping[int, int] = field(default_factory=dict)  # attempt.id -> tries before; the last one that is allowed closes it
+    most_tries: int = 1
     _buffer: _Buffer = field(default_factory=_Buffer)
+    _writer: Writer[_Buffer] = field(init=False)
+    _replies: Counter[int] = field(default_factory=Counter)  # by search
     _minted: Counter[int] = field(default_factory=Counter)
-    _replies: Counter[int] = field(default_factory=Counter)
+    _scored: Counter[int] = field(default_factory=Counter)
+    _embedded: Counter[int] = field(default_factory=Counter)
+    _tried: Counter[int] = field(default_factory=Counter)  # in this drive
+    _records: dict[int, Recorded] = field(default_factory=dict)
+    _journaled: set[int] | None = None  # attempts that have replies
+    _grades: dict[int, Grade] = field(default_factory=dict)  # by search
 
-    def extended(self, search: int, request: Extend, reply: Extension) -> None:
-        """Buffers the new candidates, in the state they are born in.
+    def __post_init__(self) -> None:
+        self._writer = Writer(self._write)
 
-        A reply of the wrong size is not written: the tree refuses it, which ends that search and no other.
-        """
-        if not request.rows or len(request.rows) != len(reply.steps):
-            return
-        attempt = self.attempts[search]
-        for row, step in zip(request.rows, reply.steps, strict=True):
-            self._buffer.candidates.append(_candidate_row(attempt, row.path, step, self._minted[search]))
-            self._minted[search] += 1
-        cost = {
-            "prompt_tokens": reply.prompt_tokens,
-            "cached_tokens": reply.cached_tokens,
-            "recomputed_tokens": reply.recomputed_tokens,
-            "drafted_tokens": reply.drafted_tokens,
-            "accepted_tokens": reply.accepted_tokens,
-            "flops": finite(reply.flops),
-            "queue_seconds": finite(reply.queue_seconds),
-            "seconds": finite(reply.seconds),
-        }
-        self._reply(search, "extend", [row.path for row in request.rows], cost)
+    # ---------------------------------------------------------------------------------------------- what a driver calls
 
-    def verified(self, search: int, request: Verify, reply: Readings) -> None:
-        """Buffers the scores, by the rule by which the tree makes them. As above for one of the wrong size."""
-        if not request.paths or len(request.paths) != len(reply.readings):
-            return
-        attempt = self.attempts[search]
-        for path, reading in zip(request.paths, reply.readings, strict=True):
-            score = scored(path, self.verifier, reading.parts, reading.reason, self.join)
-            self._buffer.scores.append(self._score_row(attempt, score))
-        cost = {
-            "passes": [reading.passes for reading in reply.readings],
-            "tokens": [reading.tokens for reading in reply.readings],
-            "flops": [finite(reading.flops) for reading in reply.readings],
-            "queue_seconds": finite(reply.queue_seconds),
-            "seconds": finite(reply.seconds),
-        }
-        self._reply(search, "verify", list(request.paths), cost)
-
-    def closed(self, outcome: Outcome) -> None:
-        """Buffers how a search ended: its candidates' last states and answers, its choice or error, and its ledger."""
-        search, tree = outcome.search.key, outcome.search.tree
-        attempt = self.attempts[search]
-        changed = (c for c in tree.candidates.values() if c.finished or tree.states[c.path] != state_of(c.step))
-        self._buffer.finals += [_final_row(attempt, tree, candidate) for candidate in changed]
-        # scores that no reply gave: those the budget of passes refused
-        self._buffer.scores += [self._score_row(attempt, s) for s in tree.scores.values() if s.value is None]
-        self._buffer.closings.append(_closing_row(attempt, outcome))
-        self._minted.pop(search, None)
-        self._replies.pop(search, None)
-
-    def commit(self) -> None:
-        """Writes all that is buffered in one transaction. Where that fails, the rows stay buffered."""
-        if self._buffer.empty:
-            return
-        with self.database.write() as connection:
-            self._buffer.write(connection)
-        self._buffer = _Buffer()
-
-    def _reply(self, search: int, kind: str, paths: list[Path], cost: Row) -> None:
+    def started(self, search: int) -> None:
+        """Buffers that the attempt runs, and reads what its journal has."""
         attempt = self.attempts[search]
         self._buffer.started[attempt] = None
+        self._forget(search)
+        if self._journaled is None:
+            self._journaled = self.database.consult(self._with_replies)
+        if attempt in self._journaled:
+            self._records[search] = self.database.consult(lambda connection: recorded(connection, attempt))
+
+    def stored(self, search: int, request: Request) -> Reply | None:
+        """The next reply of the journal, None after the last. Raises Diverged where it is the reply to another request."""
+        record = self._records.get(search)
+        reply = None if record is None else record.reply(request)
+        if reply is None:
+            self._records.pop(search, None)
+            return None
+        self._replies[search] += 1
+        if isinstance(reply, Extension):
+            self._minted[search] += len(reply.steps)
+        elif isinstance(reply, Readings):
+            self._scored[search] += len(reply.readings)
+        else:
+            self._embedded[search] += len(reply.embeddings)
+        return reply
+
+    def answered(self, search: int, request: Request, reply: Reply) -> None:
+        """Buffers a reply with its candidates, in the state they are born in, its scores or its vectors.
+
+        One of the wrong size is not written: the tree refuses it, which ends that search and no other.
+        """
+        attempt = self.attempts[search]
+        rows: list[Row]
+        if isinstance(request, Extend) and isinstance(reply, Extension):
+            if not request.rows or len(request.rows) != len(reply.steps):
+                return
+            for row, step in zip(request.rows, reply.steps, strict=True):
+                self._buffer.candidates.append(self._candidate_row(search, row.path, step))
+            cost: Row = {
+                "prompt_tokens": reply.prompt_tokens,
+                "cached_tokens": reply.cached_tokens,
+                "recomputed_tokens": reply.recomputed_tokens,
+                "drafted_tokens": reply.drafted_tokens,
+                "accepted_tokens": reply.accepted_tokens,
+                "flops": reply.flops,
+            }
+        elif isinstance(request, Verify) and isinstance(reply, Readings):
+            if not request.paths or len(request.paths) != len(reply.readings):
+                return
+            for path, reading in zip(request.paths, reply.readings, strict=True):
+                # by the rule by which the tree makes them
+                score = scored(path, self.verifier, reading.parts, reading.reason, self.join)
+                self._buffer.scores.append(self._score_row(search, score, self._replies[search]))
+            cost = {
+                "passes": sum(reading.passes for reading in reply.readings),
+                "tokens": sum(reading.tokens for reading in reply.readings),
+                "flops": sum(reading.flops for reading in reply.readings),
+            }
+        elif isinstance(reply, Embeddings):
+            if not request.paths or len(request.paths) != len(reply.embeddings):  # type: ignore[union-attr]
+                return
+            rows = [
+                {
+                    "attempt_id": attempt,
+                    "path": path,
+                    "encoder": self.encoder,
+                    "vector": embedding.vector.astype("<f2").tobytes(),
+                    "reply": self._replies[search],
+                    "number": self._embedded[search] + i,
+                }
+                for i, (path, embedding) in enumerate(zip(request.paths, reply.embeddings, strict=True))  # type: ignore[union-attr]
+            ]
+            self._embedded[search] += len(rows)
+            self._buffer.embeddings += rows
+            cost = {
+                "tokens": sum(embedding.tokens for embedding in reply.embeddings),
+                "flops": sum(embedding.flops for embedding in reply.embeddings),
+            }
+        else:
+            return  # the tree refuses it
+        cost |= {"queue_seconds": reply.queue_seconds, "seconds": reply.seconds}
         self._buffer.replies.append(
             {
                 "attempt_id": attempt,
                 "number": self._replies[search],
-                "kind": kind,
-                "path": paths[0],
-                "paths": dumps(paths),
-                "cost": dumps(cost),
+                "kind": type(request).__name__.lower(),
+                "asked": request.digest,
+                "count": len(request.rows if isinstance(request, Extend) else request.paths),
+                "cost": dumps(
+                    {name: value for name, value in cost.items() if finite(value)}
+                ),  # 0 and what is no number: left out
             }
         )
         self._replies[search] += 1
 
-    def _score_row(self, attempt: int, score: Score) -> Row:
+    def closed(self, outcome: Outcome) -> None:
+        """Buffers how a search ended: its candidates' last states and answers, its choice or error, its grade, its ledger.
+
+        A search that failed and may be tried again is not closed, nor is one that is not the search of its journal.
+        """
+        search, tree = outcome.search.key, outcome.search.tree
+        attempt = self.attempts[search]
+        if isinstance(outcome.exception, Diverged):
+            self._forget(search)
+            return
+        if outcome.choice is None:
+            self._tried[search] += 1
+            tries = self.tries.get(attempt, 0) + self._tried[search]
+            error = clean(outcome.error or "the search returned no choice")
+            self._buffer.tries.append({"at_attempt": attempt, "new_tries": tries, "new_error": error})
+            if tries < self.most_tries:
+                if self._journaled is not None and self._replies[search]:
+                    self._journaled.add(attempt)
+                self._forget(search)
+                return
+        changed = (c for c in tree.candidates.values() if c.finished or tree.states[c.path] != state_of(c.step))
+        self._buffer.finals += [_final_row(attempt, tree, candidate) for candidate in changed]
+        # scores that no reply gave: those that the budget refused
+        refused = (s for s in tree.scores.values() if s.value is None and s.reason.startswith("the budget"))
+        self._buffer.scores += [self._score_row(search, score, None) for score in refused]
+        grade = self.judge(outcome) if self.judge is not None else None
+        if grade is not None:
+            self._grades[search] = grade
+        self._buffer.closings.append(_closing_row(attempt, outcome, self._replies[search], grade))
+        self._forget(search)
+
+    def commit(self) -> int:
+        """Hands all that is buffered to the writer; a number for `written`."""
+        if self._buffer.empty:
+            return self._writer.last
+        buffer, self._buffer = self._buffer, _Buffer()
+        return self._writer.submit(buffer)
+
+    def written(self, number: int, wait: bool = True) -> float | None:
+        """None while a commit is on its way, else the seconds its writing took. Raises what its writing raised."""
+        return self._writer.written(number, wait)
+
+    def right(self, search: int) -> bool:
+        """Whether a search that was closed here was graded as correct."""
+        return search in self._grades and self._grades[search].correct is True
+
+    def close(self) -> None:
+        """Writes what was committed, and ends the writer."""
+        self._writer.close()
+
+    def __enter__(self) -> StoreJournal:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------- internals
+
+    def _write(self, buffers: list[_Buffer]) -> None:
+        """In the writer's thread: one transaction."""
+        whole = buffers[0]
+        for buffer in buffers[1:]:
+            whole.add(buffer)
+
+        def work(connection: Connection) -> None:
+            if self.lease is not None:
+                self.lease.fence(connection, whole.progress)
+            whole.write(connection)
+
+        self.database.transact(work)
+
+    def _with_replies(self, connection: Connection) -> set[int]:
+        # by the attempts' range: their number may be over what a statement takes as parameters
+        ids, table = self.attempts.values(), schema.reply.c
+        within = table.attempt_id.between(min(ids, default=0), max(ids, default=0))
+        return set(connection.scalars(select(table.attempt_id).where(table.number == 0, within)))
+
+    def _forget(self, search: int) -> None:
+        for counter in (self._replies, self._minted, self._scored, self._embedded):
+            counter.pop(search, None)
+        self._records.pop(search, None)
+
+    def _candidate_row(self, search: int, path: Path, step: Step) -> Row:
+        candidate = Candidate(path, step)
+        state, cause = state_of(step)
+        blob = step.packed or packed(step)
+        text = stored_text(step.text, compress=self.database.is_sqlite)
+        waiting = "the search has not ended" if step.finish is Finish.END else f"not finished ({step.finish})"
+        self._minted[search] += 1
         return {
-            "attempt_id": attempt,
+            "attempt_id": self.attempts[search],
+            "path": path,
+            "parent": candidate.parent,
+            "depth": candidate.depth,
+            "number": self._minted[search] - 1,
+            "reply": self._replies[search],
+            "tokens": len(step),
+            "packed": blob.tokens,
+            "extra": blob.extra,
+            **text._asdict(),
+            "finish": step.finish.value,
+            "state": state.value,
+            "cause": cause,
+            "answer": None,
+            "answer_reason": waiting,
+            "logprob": finite(step.logprob),
+            "certainty": finite(step.certainty),
+        }
+
+    def _score_row(self, search: int, score: Score, reply: int | None) -> Row:
+        self._scored[search] += 1
+        return {
+            "attempt_id": self.attempts[search],
             "path": score.path,
             "verifier": self.verifier,
             "value": None if score.value is None else finite(score.value),
             "parts": dumps(score.parts),
             "reason": clean(score.reason),
             "join_rule": self.join.value,
+            "reply": reply,
+            "number": self._scored[search] - 1,
         }
 
 
 # ------------------------------------------------------------------------------------------------------------- the rows
-
-
-def _candidate_row(attempt: int, path: Path, step: Step, number: int) -> Row:
-    candidate = Candidate(path, step)
-    state, cause = state_of(step)
-    token_ids, stats = pack(step)
-    text = view(step.text)
-    waiting = "the search has not ended" if step.finish is Finish.END else f"not finished ({step.finish})"
-    return {
-        "attempt_id": attempt,
-        "path": path,
-        "parent": candidate.parent,
-        "depth": candidate.depth,
-        "number": number,
-        "tokens": len(step),
-        "token_ids": token_ids,
-        "stats": stats,
-        "text": text.text,
-        "text_lossy": text.lossy,
-        "text_truncated": text.truncated,
-        "finish": step.finish.value,
-        "state": state.value,
-        "cause": cause,
-        "answer": None,
-        "answer_reason": waiting,
-        "logprob": finite(step.logprob),
-        "certainty": finite(step.certainty),
-    }
 
 
 def _final_row(attempt: int, tree: Tree, candidate: Candidate) -> Row:
@@ -199,33 +365,41 @@ def _final_row(attempt: int, tree: Tree, candidate: Candidate) -> Row:
     }
 
 
-def _closing_row(attempt: int, outcome: Outcome) -> Row:
+def _closing_row(attempt: int, outcome: Outcome, replies: int, grade: Grade | None) -> Row:
     choice = outcome.choice or Choice(None, None, "the search failed")
     failed = outcome.choice is None
     values: Row = {
         "status": "failed" if failed else "done",
-        "error": clean(outcome.error or "the search returned no choice") if failed else None,
+        "replies": replies,
+        "prompt_ids": pack_ids(outcome.search.tree.question.tokens),
         "path": choice.path,
         "answer": clean_or_none(choice.answer),
         "reason": clean(choice.reason),
         "votes": dumps([[clean(v.answer), v.count, finite(v.weight)] for v in choice.votes]),
         "seconds": finite(outcome.seconds),
+        "verdict": grade.verdict if grade else None,
+        "correct": grade.correct if grade else None,
+        "grader": clean(grade.grader) if grade else None,
         **{name: finite(value) for name, value in outcome.search.tree.usage.asdict().items()},
     }
     return {"at_attempt": attempt, **{f"new_{name}": value for name, value in values.items()}}
 
 
-_CLOSING = ("status", "error", "path", "answer", "reason", "votes", "seconds", *schema.LEDGER)
+_CLOSING = (
+    *("status", "replies", "prompt_ids", "path", "answer", "reason", "votes", "seconds", "verdict", "correct", "grader"),
+    *schema.LEDGER,
+)
 
 
 def _open_attempt() -> Update:
-    """An update of an attempt that is not closed: a closed one never changes."""
+    """An update of an attempt that is not closed: a closed one never changes, nor does one that is written again."""
     table = schema.attempt
     still_open = (table.c.status != status for status in schema.CLOSED)  # executemany takes no NOT IN
     return update(table).where(table.c.id == bindparam("at_attempt"), *still_open)
 
 
 _START = _open_attempt().values(status="running")
+_TRY = _open_attempt().values(tries=bindparam("new_tries"), error=bindparam("new_error"))
 _CLOSE = _open_attempt().values({name: bindparam(f"new_{name}") for name in _CLOSING})
 _FINAL = (
     update(schema.candidate)

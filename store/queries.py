@@ -17,6 +17,7 @@ from .database import Database
 from .errors import StoreError, one_of
 from .rows import AttemptRow, CandidateRow, Mismatch, Summary
 from .stats import wilson
+from .values import plain_text
 
 _A, _C, _S, _P = schema.attempt.c, schema.candidate.c, schema.score.c, schema.problem.c
 
@@ -30,9 +31,14 @@ _MEANS = (
     "recomputed_tokens",
     "drafted_tokens",
     "accepted_tokens",
+    "pruned_tokens",
+    "cancelled_tokens",
+    "verifier_tokens",
+    "embedding_tokens",
+    "flops",
     "candidates",
 )
-_SUMS = ("queue_seconds", "generate_seconds", "verify_seconds", "store_seconds")
+_SUMS = ("queue_seconds", "generate_seconds", "verify_seconds", "embed_seconds", "store_seconds", "wasted_tokens")
 
 
 def summary(db: Database, run_id: str) -> Summary:
@@ -139,12 +145,12 @@ def tokens_match(db: Database, run_id: str) -> list[Mismatch]:
 
 # ------------------------------------------------------------------------------------------------------------ internals
 
-_OWN = [name for name in CandidateRow.__dataclass_fields__ if name not in ("problem", "scores")]
+_OWN = [name for name in CandidateRow.__dataclass_fields__ if name not in ("problem", "scores", "text")]
 
 
 def _candidates() -> Select[Any]:
     return (
-        select(*(_C[name] for name in _OWN), _P.id.label("problem"))
+        select(*(_C[name] for name in _OWN), _C.text, _C.text_zlib, _P.id.label("problem"))
         .join_from(schema.candidate, schema.attempt)
         .join(schema.problem)
     )
@@ -157,7 +163,14 @@ def _with_scores(connection: Connection, asked: Select[Any]) -> list[CandidateRo
     scores: defaultdict[tuple[int, Path], list[Score]] = defaultdict(list)
     for row in connection.execute(scored.order_by(_S.verifier)):
         scores[row.attempt_id, row.path].append(_score(row))
-    return [CandidateRow(**row, scores=tuple(scores[row["attempt_id"], row["path"]])) for row in found]
+    return [
+        CandidateRow(
+            **{name: row[name] for name in (*_OWN, "problem")},
+            text=plain_text(row["text"], row["text_zlib"]),
+            scores=tuple(scores[row["attempt_id"], row["path"]]),
+        )
+        for row in found
+    ]
 
 
 def _score(row: Any) -> Score:

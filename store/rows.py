@@ -30,11 +30,18 @@ class Summary:
     recomputed_tokens: float | None
     drafted_tokens: float | None
     accepted_tokens: float | None
+    pruned_tokens: float | None
+    cancelled_tokens: float | None
+    verifier_tokens: float | None
+    embedding_tokens: float | None
+    flops: float | None
     candidates: float | None
     queue_seconds: float
     generate_seconds: float
     verify_seconds: float
+    embed_seconds: float
     store_seconds: float
+    wasted_tokens: float  # sum: generated, stored and given up by a fresh start
     search_seconds: float  # from each search's start to its end; searches run side by side, so this is not wall time
 
 
@@ -47,7 +54,8 @@ class AttemptRow:
     position: int
     seed: int
     status: str
-    error: str | None
+    tries: int
+    error: str | None  # of the last try that failed
     path: Path | None
     answer: str | None
     reason: str | None

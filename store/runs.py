@@ -10,14 +10,17 @@ from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 
 from search.types import Problem, RunSpec
 
 from . import schema
 from .database import Database, insert_new
 from .errors import StoreError, one_of
+from .leases import Lease, is_dead
 from .values import clean, dumps
+
+SHARD = 64  # problems that a worker takes on at a time: a full batch for the generator
 
 Grade = tuple[int, str, bool | None, str]  # attempt id, verdict, correct (None: not decided), grader
 
@@ -27,9 +30,11 @@ class Planned:
     """One attempt of a run, as it stands in the database."""
 
     attempt_id: int
-    problem: Problem
+    problem: Problem  # as it is stored
     seed: int
     status: str
+    shard: int = 0
+    tries: int = 0  # that ended in an error, or with their worker
 
     @property
     def closed(self) -> bool:
@@ -57,18 +62,26 @@ def problem_key(problem: Problem) -> str:
 
 
 def begin_run(
-    db: Database, spec: RunSpec, problems: Sequence[Problem], environment: Mapping[str, Any], name: str = ""
+    db: Database,
+    spec: RunSpec,
+    problems: Sequence[Problem],
+    environment: Mapping[str, Any],
+    name: str = "",
+    shard: int = SHARD,
 ) -> list[Planned]:
     """Stores the run and an attempt for each of its problems (all of them); the attempts in the problems' order.
 
     Idempotent: the same spec again finds the same attempts, the finished ones with their status, and sets the run to
-    running where any is left. The first environment is kept. Other problems under the same spec are refused.
+    running where any is left. The first environment is kept. Other problems under the same spec are refused. `shard` is how
+    many problems a worker takes on at a time; it is settled with the run.
     """
     if not problems:
         raise StoreError(f"run '{spec.id}' has 0 problems; choose a set that has some")
+    problems = [_clean(problem) for problem in problems]
     _refuse_repeats(problems)
     keys = [problem_key(problem) for problem in problems]
-    with db.write() as connection:
+
+    def work(connection: Connection) -> None:
         _insert_run(connection, spec, environment, name)
         insert_new(connection, schema.problem, [_problem_row(*pair) for pair in zip(keys, problems, strict=True)])
         stored = _attempts(connection, spec)
@@ -78,45 +91,105 @@ def begin_run(
                 "name the set as it was, or change the spec"
             )
         if not stored:
-            insert_new(connection, schema.attempt, _attempt_rows(spec, keys), key=("run_id", "problem_key", "seed"))
+            insert_new(connection, schema.attempt, _attempt_rows(spec, keys, shard), key=("run_id", "problem_key", "seed"))
             stored = _attempts(connection, spec)
-        if any(status not in schema.CLOSED for _, status in stored.values()):
+        if any(status not in schema.CLOSED for status in stored.values()):
             _set_status(connection, spec.id, "running")
-    return [Planned(stored[k][0], p, spec.seed, stored[k][1]) for k, p in zip(keys, problems, strict=True)]
+
+    db.transact(work)
+    return planned(db, spec.id)
 
 
-def planned(db: Database, run_id: str) -> list[Planned]:
-    """A run's attempts with their problems, in the problems' order, as they stand. None for a run that is not there."""
+def join_run(db: Database, run_id: str, owner: str, environment: Mapping[str, Any]) -> None:
+    """Records a process that works on a run: its versions may differ from those of the one that began it."""
+    row = {"run_id": run_id, "owner": owner, "started": _now(), "environment": _json(environment, "the environment")}
+    db.transact(lambda connection: connection.execute(insert(schema.session).values(row)))
+
+
+def sessions(db: Database, run_id: str) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Owner, start and environment of each process that worked on a run, the first one first."""
+    table = schema.session.c
+    asked = select(table.owner, table.started, table.environment).where(table.run_id == run_id).order_by(table.id)
+    with db.read() as connection:
+        return [(owner, started, json.loads(environment)) for owner, started, environment in connection.execute(asked)]
+
+
+def planned(db: Database, run_id: str, shard: int | None = None) -> list[Planned]:
+    """A run's attempts (or one shard's) with their problems, in the problems' order, as they stand. None for a run that is not
+    there."""
     attempt = schema.attempt.c
+    columns = (attempt.seed, attempt.status, attempt.shard, attempt.tries)
     asked = (
-        select(schema.problem, attempt.id.label("attempt_id"), attempt.seed, attempt.status)
+        select(schema.problem, attempt.id.label("attempt_id"), *columns)
         .join_from(schema.attempt, schema.problem)
         .where(attempt.run_id == run_id)
         .order_by(attempt.position, attempt.id)
     )
-    with db.read() as connection:
-        rows = connection.execute(asked).mappings().all()
-    return [Planned(row["attempt_id"], _stored_problem(row), row["seed"], row["status"]) for row in rows]
+    if shard is not None:
+        asked = asked.where(attempt.shard == shard)
+    rows = db.consult(lambda connection: connection.execute(asked).mappings().all())
+    return [
+        Planned(row["attempt_id"], _stored_problem(row), row["seed"], row["status"], row["shard"], row["tries"]) for row in rows
+    ]
+
+
+def open_shards(db: Database, run_id: str) -> list[int]:
+    """The shards of a run that have attempts to be done, in order."""
+    attempt = schema.attempt.c
+    asked = select(attempt.shard).where(attempt.run_id == run_id, attempt.status.not_in(schema.CLOSED)).distinct()
+    return sorted(db.consult(lambda connection: connection.scalars(asked).all()))
 
 
 def _stored_problem(row: RowMapping) -> Problem:
     return Problem(row["id"], row["prompt"], row["answer"], row["source"], json.loads(row["meta"]))
 
 
-def restart(db: Database, attempt_ids: Iterable[int]) -> None:
-    """Prepares attempts to be run from their start: deletes what an interrupted search left. Refuses finished ones."""
+def restart(db: Database, attempt_ids: Iterable[int], lease: Lease | None = None) -> None:
+    """Prepares attempts to be run from their start: deletes what their searches left, and keeps what it had cost as wasted.
+    Refuses finished ones."""
     ids = [{"at": attempt_id} for attempt_id in attempt_ids]
     if not ids:
         return
-    table = schema.attempt
-    with db.write() as connection:
+    table, candidate = schema.attempt, schema.candidate.c
+
+    def work(connection: Connection) -> None:
+        if lease is not None:
+            lease.fence(connection, 0)
         for at in ids:
             status = connection.scalar(select(table.c.status).where(table.c.id == at["at"]))
             if status is None or status in schema.CLOSED:
                 raise StoreError(f"attempt {at['at']} is {status or 'unknown'}; only unfinished ones can be restarted")
-        for child in (schema.score, schema.candidate, schema.reply):
+        spent = select(func.coalesce(func.sum(candidate.tokens), 0)).where(candidate.attempt_id == table.c.id).scalar_subquery()
+        wasted = update(table).where(table.c.id == bindparam("at")).values(wasted_tokens=table.c.wasted_tokens + spent)
+        connection.execute(wasted, ids)
+        for child in (schema.score, schema.embedding, schema.candidate, schema.reply):
             connection.execute(delete(child).where(child.c.attempt_id == bindparam("at")), ids)
         connection.execute(update(table).where(table.c.id == bindparam("at")).values(status="pending"), ids)
+
+    db.transact(work)
+
+
+def unreplayable(db: Database, run_id: str) -> list[int]:
+    """Open attempts whose journal an older version wrote, without what a replay is checked by."""
+    attempt, reply = schema.attempt.c, schema.reply.c
+    asked = (
+        select(attempt.id)
+        .join_from(schema.attempt, schema.reply)
+        .where(attempt.run_id == run_id, attempt.status.not_in(schema.CLOSED), reply.asked.is_(None))
+        .distinct()
+    )
+    return list(db.consult(lambda connection: connection.scalars(asked).all()))
+
+
+def retry(db: Database, run_id: str) -> int:
+    """Opens the failed attempts of a run again, with their journals, for another three tries; how many they are."""
+    attempt = schema.attempt
+    again = update(attempt).where(attempt.c.run_id == run_id, attempt.c.status == "failed")
+    cleared = dict.fromkeys(
+        ("replies", "prompt_ids", "path", "answer", "reason", "votes", "seconds", "verdict", "correct", "grader")
+    )
+    cleared |= dict.fromkeys(schema.LEDGER)
+    return db.transact(lambda connection: connection.execute(again.values(status="pending", tries=0, **cleared)).rowcount)
 
 
 def grade(db: Database, grades: Iterable[Grade]) -> None:
@@ -135,18 +208,39 @@ def grade(db: Database, grades: Iterable[Grade]) -> None:
         .where(table.c.id == bindparam("at"), table.c.status.in_(schema.CLOSED))
         .values(verdict=bindparam("v"), correct=bindparam("c"), grader=bindparam("g"))
     )
-    with db.write() as connection:
+
+    def work(connection: Connection) -> None:
         for row in rows:
             if connection.execute(graded, row).rowcount != 1:
                 raise StoreError(f"attempt {row['at']} is not finished or not there; grade it after its search")
+
+    db.transact(work)
 
 
 def end_run(db: Database, run_id: str, status: str) -> None:
     """Sets how a run ended, and when."""
     one_of("run status", status, schema.RUN_STATUSES)
-    with db.write() as connection:
-        if not _set_status(connection, run_id, status):
-            raise StoreError(f"there is no run '{run_id}'; begin it first")
+    if not db.transact(lambda connection: _set_status(connection, run_id, status)):
+        raise StoreError(f"there is no run '{run_id}'; begin it first")
+
+
+def close_run(db: Database, run_id: str) -> str:
+    """Ends a run as it stands: done when no attempt is left to do, running while another process has a shard of it, else
+    interrupted. What it is now; a run that had ended before keeps its time."""
+    attempt, lease = schema.attempt.c, schema.lease.c
+
+    def work(connection: Connection) -> str:
+        left = select(func.count()).where(attempt.run_id == run_id, attempt.status.not_in(schema.CLOSED))
+        held = select(lease.shard, lease.owner).where(lease.shard.startswith(f"{run_id}/", autoescape=True), lease.owner != "")
+        if not connection.scalar(left):
+            status = "done"
+        else:
+            status = "running" if any(not is_dead(row.owner) for row in connection.execute(held)) else "interrupted"
+        if connection.scalar(select(schema.run.c.status).where(schema.run.c.id == run_id)) != status:
+            _set_status(connection, run_id, status)
+        return status
+
+    return db.transact(work)
 
 
 def list_runs(db: Database) -> list[Run]:
@@ -188,7 +282,7 @@ def _refuse_repeats(problems: Sequence[Problem]) -> None:
     for position, problem in enumerate(problems):
         if problem.id in first:
             where = f"places {first[problem.id]} and {position}"
-            raise StoreError(f"problem id '{clean(problem.id)}' is given twice ({where}); give each its own id")
+            raise StoreError(f"problem id '{problem.id}' is given twice ({where}); give each its own id")
         first[problem.id] = position
 
 
@@ -205,14 +299,19 @@ def _insert_run(connection: Connection, spec: RunSpec, environment: Mapping[str,
     insert_new(connection, schema.run, [row])
 
 
+def _clean(problem: Problem) -> Problem:
+    """The problem as both databases can hold it, and so as it is searched: NUL and lone surrogates are replaced."""
+    return Problem(clean(problem.id), clean(problem.prompt), clean(problem.answer), clean(problem.source), problem.meta)
+
+
 def _problem_row(key: str, problem: Problem) -> dict[str, Any]:
     return {
         "key": key,
-        "id": clean(problem.id),
-        "prompt": clean(problem.prompt),
-        "answer": clean(problem.answer),
-        "source": clean(problem.source),
-        "meta": _json(problem.meta, f"the meta of problem '{clean(problem.id)}'"),
+        "id": problem.id,
+        "prompt": problem.prompt,
+        "answer": problem.answer,
+        "source": problem.source,
+        "meta": _json(problem.meta, f"the meta of problem '{problem.id}'"),
     }
 
 
@@ -223,18 +322,16 @@ def _json(value: Mapping[str, Any], what: str) -> str:
         raise StoreError(f"{what} cannot be stored as JSON: {error}; use text, finite numbers, lists, maps") from error
 
 
-def _attempt_rows(spec: RunSpec, keys: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {"run_id": spec.id, "problem_key": key, "position": position, "seed": spec.seed, "status": "pending"}
-        for position, key in enumerate(keys)
-    ]
+def _attempt_rows(spec: RunSpec, keys: Sequence[str], shard: int) -> list[dict[str, Any]]:
+    same = {"run_id": spec.id, "seed": spec.seed, "status": "pending"}
+    return [{**same, "problem_key": key, "position": i, "shard": i // shard} for i, key in enumerate(keys)]
 
 
-def _attempts(connection: Connection, spec: RunSpec) -> dict[str, tuple[int, str]]:
-    """Problem key -> attempt id, status."""
+def _attempts(connection: Connection, spec: RunSpec) -> dict[str, str]:
+    """Problem key -> status."""
     table = schema.attempt
-    asked = select(table.c.problem_key, table.c.id, table.c.status).where(table.c.run_id == spec.id, table.c.seed == spec.seed)
-    return {key: (attempt_id, status) for key, attempt_id, status in connection.execute(asked)}
+    asked = select(table.c.problem_key, table.c.status).where(table.c.run_id == spec.id, table.c.seed == spec.seed)
+    return dict(connection.execute(asked).tuples().all())
 
 
 def _set_status(connection: Connection, run_id: str, status: str) -> bool:

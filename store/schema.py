@@ -26,13 +26,15 @@ from sqlalchemy import (
 
 from search.ledger import Usage
 
-VERSIONS = ("0001", "0002")  # oldest first; the last is what this code reads and writes
+VERSIONS = ("0001", "0002", "0003")  # oldest first; the last is what this code reads and writes
 HEAD = VERSIONS[-1]
 VERSION_TABLE = "ponderosa_version"
 
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
 ATTEMPT_STATUSES = ("pending", "running", "done", "failed")
 CLOSED = ("done", "failed")  # attempts that are not run again
+TRIES = 3  # of one attempt, after which it has failed
+KINDS = ("extend", "verify", "embed")
 VERDICTS = ("correct", "wrong", "unparsed", "timeout", "error", "none")
 LEDGER = tuple(f.name for f in fields(Usage))
 
@@ -84,7 +86,12 @@ attempt = Table(
     Column("position", Integer, nullable=False),  # of the problem in the run, from 0
     Column("seed", BigInteger, nullable=False),
     Column("status", Text, nullable=False),  # ATTEMPT_STATUSES
-    Column("error", Text),
+    Column("shard", Integer, nullable=False, server_default="0"),  # of the run, from 0: what a worker takes on
+    Column("tries", Integer, nullable=False, server_default="0"),  # that ended in an error or with their worker; 3 = failed
+    Column("error", Text),  # of the last such try
+    Column("replies", Integer),  # in the journal when it was closed; NULL before
+    Column("prompt_ids", LargeBinary),  # the prompt's tokens, int32, little endian; NULL until the attempt is closed
+    Column("wasted_tokens", BigInteger, nullable=False, server_default="0"),  # generated, stored and given up by a fresh start
     Column("path", Text),  # of the chosen candidate
     Column("answer", Text),  # chosen
     Column("reason", Text),  # of the choice
@@ -107,9 +114,11 @@ candidate = Table(
     Column("depth", Integer, nullable=False),  # 1 = a first step
     Column("number", Integer, nullable=False),  # order of minting in the attempt, from 0
     Column("tokens", Integer, nullable=False),  # of this step
-    Column("token_ids", LargeBinary, nullable=False),  # values.pack: int32
-    Column("stats", LargeBinary, nullable=False),  # values.pack: float32 arrays, one value a token each
-    Column("text", Text, nullable=False),  # of this step: a view of token_ids
+    Column("reply", Integer, nullable=False),  # reply.number: what made it
+    Column("packed", LargeBinary, nullable=False),  # ids, log-probabilities, certainties: search.packing, 6 bytes a token
+    Column("extra", LargeBinary, nullable=False),  # the other statistics: search.packing
+    Column("text", Text),  # of this step: a view of the tokens; NULL = see text_zlib
+    Column("text_zlib", LargeBinary),  # the exact text, UTF-8, compressed: of a long one, or one that `text` cannot hold
     Column("text_lossy", Boolean, nullable=False),
     Column("text_truncated", Boolean, nullable=False),
     Column("finish", Text, nullable=False),  # search.types.Finish
@@ -131,6 +140,20 @@ score = Table(
     Column("parts", Text, nullable=False),  # JSON: a value for each step of the path
     Column("reason", Text, nullable=False),
     Column("join_rule", Text, nullable=False),  # how parts became value: search.types.Join
+    Column("reply", Integer),  # reply.number: what gave it; NULL = a bound refused the question
+    Column("number", Integer, nullable=False),  # order of scoring in the attempt, from 0
+    ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"]),
+)
+
+embedding = Table(
+    "embedding",
+    metadata,
+    Column("attempt_id", Integer, primary_key=True, autoincrement=False),
+    Column("path", Text, primary_key=True),
+    Column("encoder", Text, primary_key=True),
+    Column("vector", LargeBinary, nullable=False),  # float16, little endian
+    Column("reply", Integer, nullable=False),  # reply.number
+    Column("number", Integer, nullable=False),  # order of embedding in the attempt, from 0
     ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"]),
 )
 
@@ -138,19 +161,30 @@ reply = Table(
     "reply",
     metadata,
     Column("attempt_id", Integer, ForeignKey("attempt.id"), primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),  # order in the attempt, from 0
-    Column("kind", Text, nullable=False),  # extend, verify
-    Column("path", Text, nullable=False),  # the first one asked for: with the kind, the reply's natural key
-    Column("paths", Text, nullable=False),  # JSON: all that were asked for, in order
-    Column("cost", Text, nullable=False),  # JSON: the reply's cost fields
-    UniqueConstraint("attempt_id", "kind", "path"),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # order in the attempt, from 0: its natural key
+    Column("kind", Text, nullable=False),  # KINDS
+    Column("asked", Text),  # digest of the request; NULL in the journals of version 0002: not to be replayed
+    Column("count", Integer, nullable=False),  # candidates, scores or vectors that it brought
+    Column("cost", Text, nullable=False),  # JSON: the reply's cost fields that are not 0
 )
 
 lease = Table(
     "lease",
     metadata,
-    Column("shard", Text, primary_key=True),
-    Column("owner", Text, nullable=False),
+    Column("shard", Text, primary_key=True),  # RUN/SHARD
+    Column("owner", Text, nullable=False),  # '' = nobody
     Column("epoch", Integer, nullable=False),  # rises with each owner; a write of an old epoch is refused
-    Column("heartbeat", Text, nullable=False),
+    Column("heartbeat", Double, nullable=False),  # seconds since 1970 by the database's clock
+    Column("progress", BigInteger, nullable=False),  # replies and ends written by this owner
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Text, ForeignKey("run.id"), nullable=False),
+    Column("owner", Text, nullable=False),  # the process
+    Column("started", Text, nullable=False),
+    Column("environment", Text, nullable=False),  # JSON: as the run's, but of this process
+    Index(None, "run_id"),
 )

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
+import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from search.types import Step
-
 TEXT_LIMIT = 1_000_000  # characters of one text column
+LONG = 256  # characters from which a text is compressed, where the database does not do it
+WORTH = 0.7  # and the share of its bytes that it may keep by it
 # PostgreSQL refuses NUL, both drivers refuse lone surrogates, and SQLite's length() stops at a NUL
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -54,21 +54,45 @@ def dumps(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def pack(step: Step) -> tuple[bytes, bytes]:
-    """The token ids (int32, little endian) and the statistics: the float32 little-endian arrays log-probabilities,
-    certainties, entropies and, where the run asked for them, confidences one after the other, each as long as the tokens.
-    4 and 12 (or 16) bytes a token."""
-    asked = () if step.confidences is None else (step.confidences,)
-    stats = np.concatenate([step.logprobs, step.certainties, step.entropies, *asked])
-    return np.asarray(step.tokens, dtype="<i4").tobytes(), stats.astype("<f4").tobytes()
+def pack_ids(ids: Sequence[int]) -> bytes:
+    """Token ids as int32, little endian."""
+    return struct.pack(f"<{len(ids)}i", *ids)
 
 
-def unpack_tokens(blob: bytes) -> NDArray[np.int32]:
-    """int32 token ids [tokens]."""
-    return np.frombuffer(blob, dtype="<i4").astype(np.int32)
+def unpack_ids(blob: bytes) -> tuple[int, ...]:
+    """The token ids that `pack_ids` was given."""
+    return struct.unpack(f"<{len(blob) // 4}i", blob)
 
 
-def unpack_stats(blob: bytes, tokens: int) -> NDArray[np.float32]:
-    """float32 [3 or 4, tokens]: log-probabilities, certainties, entropies and, where they were kept, confidences (nats)."""
-    stats = np.frombuffer(blob, dtype="<f4").astype(np.float32)
-    return stats.reshape(-1, tokens) if tokens else stats.reshape(3, 0)
+class Stored(NamedTuple):
+    """A candidate's text as columns. Whatever the columns can hold, the exact text comes back from them."""
+
+    text: str | None
+    text_zlib: bytes | None
+    text_lossy: bool
+    text_truncated: bool
+
+
+def stored_text(text: str, compress: bool) -> Stored:
+    """The columns of a text. `compress`: long ones are, and have no plain column (PostgreSQL does that by itself)."""
+    seen = view(text)
+    inexact = seen.lossy or seen.truncated
+    if not inexact and not (compress and len(text) >= LONG):
+        return Stored(seen.text, None, False, False)
+    raw = text.encode("utf-8", "surrogatepass")
+    small = zlib.compress(raw)
+    if compress and len(text) >= LONG and len(small) <= WORTH * len(raw):
+        return Stored(None, small, seen.lossy, seen.truncated)
+    return Stored(seen.text, small if inexact else None, seen.lossy, seen.truncated)
+
+
+def exact_text(text: str | None, text_zlib: bytes | None) -> str:
+    """The text of a step as it was generated."""
+    if text_zlib is None:
+        return text or ""
+    return zlib.decompress(text_zlib).decode("utf-8", "surrogatepass")
+
+
+def plain_text(text: str | None, text_zlib: bytes | None) -> str:
+    """The storable view of a step's text, whichever column holds it. In SQLite's SQL: plain_text(text, text_zlib)."""
+    return text if text is not None else view(exact_text(text, text_zlib)).text

@@ -1,10 +1,38 @@
 """Makes the asserts of the shared laws tell what they compared, and keeps torch to one thread: the tests' models are tiny, and
-threads that wait for each other make them ten times as slow where the machine is busy. Tests of threads ask for them."""
+threads that wait for each other make them ten times as slow where the machine is busy. Tests of threads ask for them.
+
+Fixtures: `postgres`, a server, started when the first test asks for it; `where`, a new empty database of each kind."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from postgres import NoServer, Postgres
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it
 
 pytest.register_assert_rewrite("laws")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The session's PostgreSQL server. A test may stop it: whoever asks for a database next finds it running."""
+    try:
+        server = Postgres()
+    except NoServer as error:
+        pytest.skip(f"no PostgreSQL server: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where `open_database` makes a new database: a path, then a URL. Not there yet, or empty."""
+    if request.param == "sqlite":
+        yield str(tmp_path / "where.db")
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.url(request.node.name)
+    yield url
+    server.drop(url)

@@ -25,7 +25,7 @@ from fakes import (
     question,
 )
 
-from search.drive import Driver, Outcome, Search
+from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.select import Entry, Selector
 from search.strategies import Strategy
 from search.tree import Extractor, Tree
@@ -41,6 +41,7 @@ from search.types import (
     Reply,
     Request,
     State,
+    Verify,
     depth_of,
     lineage,
     parent_of,
@@ -94,9 +95,11 @@ class World:
         concurrency: int = 64,
         patience: int = 4,
         slice: int = 64,
+        journal: Journal | None = None,
     ) -> Ran:
         generator, verifier = self.generator(**batching), self.verifier(self.judge)
-        driver = self.driver(generator, verifier, concurrency=concurrency, patience=patience, slice=slice)
+        journal = journal or NoJournal()
+        driver = self.driver(generator, verifier, journal, concurrency=concurrency, patience=patience, slice=slice)
         of = {name: key for key, name in enumerate(self.names)}
         searches = [Search(of[name], self.tree(name), strategy) for name in names or self.names]
         outcomes = {self.names[outcome.search.key]: outcome for outcome in driver.drive(searches)}
@@ -117,6 +120,58 @@ class Ran:
         for name, outcome in self.outcomes.items():
             assert outcome.choice is not None, f"{name} failed: {outcome.error}"
             yield outcome.search.tree, outcome.choice
+
+
+@dataclass
+class Memory:
+    """A journal in memory. What it holds at the beginning is replayed; `kept` is by search, and grows when it is written."""
+
+    kept: dict[int, list[tuple[Request, Reply]]] = field(default_factory=dict)
+    ended: dict[int, Outcome] = field(default_factory=dict)
+    replayed: int = 0  # replies given out
+    _at: dict[int, int] = field(default_factory=dict)  # by search: replies given out or taken
+    _commits: list[tuple[list[tuple[int, Request, Reply]], list[Outcome]]] = field(default_factory=list)
+    _buffer: list[tuple[int, Request, Reply]] = field(default_factory=list)
+    _closed: list[Outcome] = field(default_factory=list)
+    _written: int = 0
+
+    def first(self, replies: int) -> Memory:
+        """A journal that was cut off after so many replies of each search."""
+        return Memory({search: kept[:replies] for search, kept in self.kept.items()})
+
+    def started(self, search: int) -> None:
+        self._at[search] = 0
+
+    def stored(self, search: int, request: Request) -> Reply | None:
+        kept, at = self.kept.get(search, []), self._at[search]
+        if at == len(kept):
+            return None
+        asked, reply = kept[at]
+        if (type(asked), asked.digest) != (type(request), request.digest):
+            raise Diverged(f"reply {at} is to another request")
+        self._at[search] += 1
+        self.replayed += 1
+        return reply
+
+    def answered(self, search: int, request: Request, reply: Reply) -> None:
+        self._buffer.append((search, request, reply))
+
+    def closed(self, outcome: Outcome) -> None:
+        self._closed.append(outcome)
+
+    def commit(self) -> int:
+        self._commits.append((self._buffer, self._closed))
+        self._buffer, self._closed = [], []
+        return len(self._commits)
+
+    def written(self, number: int, wait: bool) -> float | None:
+        for replies, ended in self._commits[self._written : number]:
+            for search, request, reply in replies:
+                self.kept.setdefault(search, []).append((request, reply))
+                self._at[search] += 1
+            self.ended |= {outcome.search.key: outcome for outcome in ended}
+        self._written = max(self._written, number)
+        return 0.0
 
 
 def recorded(outcome: Outcome) -> dict[str, object]:
@@ -318,6 +373,27 @@ def nothing_finished_is_nothing_chosen(strategy: Strategy, world: World) -> None
             assert choice.reason, "no choice, and no reason"
 
 
+def goes_on_from_its_journal(strategy: Strategy, world: World) -> None:
+    """Cut off after any number of replies and fed them again, a search ends as it would have, to the last bit; nothing that
+    was answered is asked for again, and the journal is whole in the end."""
+    journal = Memory()
+    well = world.run(strategy, journal=journal)
+    longest = max(map(len, journal.kept.values()))
+    total = sum(map(len, journal.kept.values()))
+    for cut in {0, 1, longest // 2, longest - 1, longest}:
+        again = journal.first(cut)
+        before = sum(map(len, again.kept.values()))
+        ran = world.run(strategy, batching=BATCHINGS[1], journal=again)
+        for name in world.names:
+            assert recorded(ran.outcomes[name]) == recorded(well.outcomes[name]), f"after {cut} replies it is another search"
+        assert again.replayed == before, "what was stored was not all replayed"
+        left = [request for kept in journal.kept.values() for request, _ in kept[cut:]]
+        assert len(ran.generator.asked) == sum(isinstance(request, Extend) for request in left), "generated again"
+        judged = sum(len(request.paths) for request in left if isinstance(request, Verify))
+        assert len(ran.verifier.seen) == judged, "judged again"
+        assert sum(map(len, again.kept.values())) == total
+
+
 def a_strategy_is_a_constant(strategy: Strategy, world: World) -> None:
     """A frozen dataclass with values for fields, the same after a run as before."""
     assert is_dataclass(strategy), "a strategy is a dataclass"
@@ -359,6 +435,7 @@ LAWS: dict[str, Callable[[Strategy, World], None]] = {
         an_invalid_score_never_wins,
         a_choice_is_true,
         nothing_finished_is_nothing_chosen,
+        goes_on_from_its_journal,
         a_strategy_is_a_constant,
         a_reference_is_out_of_reach,
     )

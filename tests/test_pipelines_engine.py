@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,16 @@ def made(generator: TextModel, context: int = 1024, **options: Any) -> Engine:
     return built(model, generator.engine.vocabulary, **options)
 
 
+ENGINES: dict[str, Engine] = {}
+
+
+def engine_of(generator: TextModel, name: str, options: dict[str, Any]) -> Engine:
+    """An engine that many tests use, made once."""
+    if name not in ENGINES:
+        ENGINES[name] = made(generator, **options)
+    return ENGINES[name]
+
+
 # ---------------------------------------------------------------------------------------------------------------- asking
 
 
@@ -117,13 +128,22 @@ def finished(engine: Engine) -> dict[int, Extension]:
     """Advances until nothing is left to do; the replies by search."""
     replies: dict[int, Extension] = {}
     while engine.busy:
-        replies.update(engine.advance())
+        replies.update(advanced(engine))
     return replies
+
+
+def advanced(engine: Engine) -> list[tuple[int, Extension]]:
+    """Advances once; no request may fail."""
+    done = []
+    for search, reply in engine.advance():
+        assert isinstance(reply, Extension), reply
+        done.append((search, reply))
+    return done
 
 
 def first_reply(engine: Engine) -> Extension:
     """Advances until one request is answered."""
-    while not (done := engine.advance()):
+    while not (done := advanced(engine)):
         pass
     return done[0][1]
 
@@ -513,7 +533,7 @@ def test_a_long_prompt_is_computed_in_pieces_while_other_rows_go_on(generator: T
     filled = []
     while engine.busy:
         before = {id(row): int(engine.rows.counts[row.slot]) for row in engine.live}
-        replies.update(engine.advance())
+        replies.update(advanced(engine))
         after = {id(row): int(engine.rows.counts[row.slot]) for row in engine.live}
         assert all(count == before.get(row, 0) + 1 for row, count in after.items() if row in before)
         filled += [int(engine.rows.ends[fill.slot]) for fill in engine.fills]
@@ -644,7 +664,7 @@ def test_rows_in_step_enter_together_even_above_the_bound(generator: TextModel) 
         engine.submit(search, one)
     replies: dict[int, Extension] = {}
     while engine.busy:
-        replies.update(engine.advance())
+        replies.update(advanced(engine))
         counts = [
             {int(engine.rows.counts[row.slot]) for row in engine.live if row.ticket.search == search} for search in range(2)
         ]
@@ -680,6 +700,176 @@ def test_an_allowance_is_met_to_the_token_whatever_else_runs(generator: TextMode
     lengths = [len(s) for s in alone.steps if s.finish is Finish.BUDGET]
     assert max(lengths) - min(lengths) <= 1
     assert lengths == sorted(lengths, reverse=True)  # the first rows get what is left
+
+
+def priced(engine: Engine, tokens: float) -> float:
+    """What so many computed tokens are charged."""
+    return 2.0 * engine.parameters * tokens
+
+
+def assert_bounded(reply: Extension, free: Extension, flops: float) -> None:
+    """Within its bound, and each step the beginning of what it would have been."""
+    assert reply.flops <= flops
+    assert len(reply.steps) == len(free.steps)
+    for step, full in zip(reply.steps, free.steps, strict=True):
+        assert bits(step)[2:5] == tuple(a[: len(step)].tobytes() for a in (full.tokens, full.logprobs, full.certainties))
+        if step.finish is Finish.BUDGET:
+            assert len(step) <= len(full)
+        else:
+            assert bits(step) == bits(full)
+
+
+WAYS: list[dict[str, Any]] = [{}, {"draft": 4}, {"path": "plain"}, {"path": "module", "paged": "device"}]
+
+
+@pytest.mark.parametrize("options", WAYS, ids=str)
+@pytest.mark.parametrize("tokens", [0, 20, 38, 39, 43, 44, 60, 150, 151.9, 400, 2500])
+def test_flops_bound_every_token_that_is_computed(generator: TextModel, options: dict[str, Any], tokens: float) -> None:
+    engine = generator.engine if options == {} else engine_of(generator, str(options), options)
+    prompt, other = generator.encode(QUESTIONS[0]), generator.encode(QUESTIONS[1])
+    asked, beside = request(prompt, 5, sampling=WILD, limit=40), request(other, 4, sampling=WILD, limit=30)
+    free, expected = answered(generator.engine, asked, beside)
+    flops = priced(engine, tokens)
+    bound = replace(asked, flops=flops)
+    if options == {"draft": 4}:  # siblings, from whom to guess
+        engine.submit(0, request(prompt, 5, sampling=WILD, limit=40))
+        finished(engine)
+        engine.submit(0, bound)
+        reply = finished(engine)[0]
+        engine.forget(0)
+        assert_empty(engine)
+        assert_bounded(reply, free, flops)
+    reply, crowd = answered(engine, bound, beside)
+    if "path" in options:  # the same tokens, and not to the bit the same log-probabilities
+        assert texts([crowd]) == texts([expected])
+        assert reply.flops <= flops
+        for step, full in zip(reply.steps, free.steps, strict=True):
+            assert step.tokens.tolist() == full.tokens.tolist()[: len(step)]
+    else:
+        assert_bounded(reply, free, flops)
+        assert all_bits([crowd]) == all_bits([expected])
+    ended = [step.finish is Finish.BUDGET for step in reply.steps]
+    if options == {"path": "plain"}:
+        return
+    least = len(prompt) - 1 + 2  # of the first row's first token
+    lengths = [len(step) for step in reply.steps]
+    assert (sum(lengths) == 0) == (tokens < least)
+    if tokens < least:
+        assert (reply.prompt_tokens, reply.flops) == (0, 0.0), "a prompt that does not fit is not begun"
+        assert all(step.text == "" and step.finish is Finish.BUDGET for step in reply.steps)
+    elif any(ended) and options == {}:
+        assert priced(engine, tokens) - reply.flops < priced(engine, 2), "what is left pays for nothing more"
+        cut = [n for n, over in zip(lengths, ended, strict=True) if over]
+        assert cut == sorted(cut, reverse=True), "the first rows get what is left"
+    assert not any(ended) or tokens < 2500
+
+
+@pytest.mark.parametrize("draft", [0, 4])
+def test_a_bound_that_does_not_bind_changes_nothing(generator: TextModel, draft: int) -> None:
+    engine = made(generator, draft=draft)
+    asked = [request(generator.encode(q), 4, limit=60) for q in QUESTIONS[:3]]
+    free = answered(engine, *asked)
+    loose = answered(engine, *(replace(one, flops=priced(engine, 10_000), seconds=1e6) for one in asked))
+    assert all_bits(loose) == all_bits(free)
+    assert [reply.flops for reply in loose] == [reply.flops for reply in free]
+
+
+def test_flops_and_an_allowance_bind_together_and_the_scarcer_counts(generator: TextModel) -> None:
+    engine, prompt = generator.engine, generator.encode(QUESTIONS[0])
+    base = len(prompt) - 1 + 4
+    for allowance, tokens, most in ((30, base + 50, 30), (50, base + 30, 30), (30, base + 30, 30)):
+        asked = request(prompt, 4, sampling=WILD, limit=60, allowance=allowance, flops=priced(engine, tokens))
+        (reply,) = answered(engine, asked)
+        assert sum(map(len, reply.steps)) == most
+
+
+def test_rows_of_other_parents_get_their_prompt_only_where_it_leads_to_a_token(generator: TextModel) -> None:
+    """The first parent is in memory, the second must be computed again, and what is left does not pay for it."""
+    engine, prompt = generator.engine, generator.encode(QUESTIONS[0])
+    engine.submit(0, request(prompt, 2, until=Until.STEP))
+    prefixes = [(*prompt, *step.tokens.tolist()) for step in first_reply(engine).steps]
+    rows = [request(prefix, 2, parent=str(i), limit=9).rows for i, prefix in enumerate(prefixes)]
+    mixed = (rows[0][0], rows[0][1], rows[1][0], rows[1][1])
+    missing = len(prefixes[1]) - len(prompt)  # the prompt itself is in memory
+    for tokens, begun in ((4, 2), (3, 1), (4 + missing + 1, 2), (4 + missing + 1 + 2, 3)):
+        engine.submit(0, Extend(mixed, Until.END, WILD, flops=priced(engine, tokens), dropped=("1",)))
+        reply = finished(engine)[0]
+        assert [len(step) > 0 for step in reply.steps] == [True] * begun + [False] * (4 - begun)
+        assert reply.flops <= priced(engine, tokens)
+        assert reply.prompt_tokens == begun + (missing if begun > 2 else 0)
+    engine.forget(0)
+    assert_empty(engine)
+
+
+def test_what_is_computed_again_counts_and_rows_that_do_not_fit_in_step_come_one_by_one(
+    generator: TextModel, small: Engine
+) -> None:
+    """8 rows of 200 tokens are more than the memory holds: bounded in FLOPs they run all the same, and within the bound."""
+    asked = [request(generator.encode(q), 8, sampling=WILD, limit=100) for q in QUESTIONS[:3]]
+    free = answered(generator.engine, *asked)
+    for tokens in (200, 300):
+        flops = priced(small, tokens)
+        replies = answered(small, *(replace(one, flops=flops) for one in asked[:2]), asked[2])
+        for reply, full in zip(replies[:2], free[:2], strict=True):
+            assert_bounded(reply, full, flops)
+            assert any(step.finish is Finish.BUDGET for step in reply.steps)
+        assert all_bits(replies[2:]) == all_bits(free[2:])
+
+
+@pytest.mark.parametrize("draft", [0, 4])
+def test_seconds_stop_a_request_after_the_pass_that_reaches_them(
+    generator: TextModel, monkeypatch: pytest.MonkeyPatch, draft: int
+) -> None:
+    """A pass takes a second here: 12 rows share it."""
+    engine, now = made(generator, draft=draft, rows=12), [0.0]
+    compute = engine._pass
+
+    def slow() -> None:
+        now[0] += 1.0
+        compute()
+
+    monkeypatch.setattr(engine, "_pass", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    asked = [request(generator.encode(q), 8, sampling=WILD, limit=60) for q in QUESTIONS[:3]]
+    free = answered(engine, *asked)
+    for seconds in (0.0, 0.5, 3.0, 7.0, 1000.0):
+        replies = answered(engine, replace(asked[0], seconds=seconds), asked[1], replace(asked[2], seconds=seconds))
+        assert all_bits([replies[1]]) == all_bits([free[1]])
+        for i in (0, 2):
+            assert_bounded(replies[i], free[i], float("inf"))
+            over = any(step.finish is Finish.BUDGET for step in replies[i].steps)
+            assert replies[i].seconds >= seconds if over else seconds == 1000
+            assert not over or replies[i].seconds < seconds + 1.001, "at most one pass beyond"
+            assert seconds or sum(map(len, replies[i].steps)) == 0
+
+
+def test_the_last_pass_is_charged_too(generator: TextModel) -> None:
+    """Else a request of one token would cost no time, and a search of such requests no end."""
+    engine, prompt = generator.engine, generator.encode(QUESTIONS[0])
+    engine.submit(0, request(prompt, 1, limit=1))
+    engine.advance()
+    ((_, reply),) = engine.advance()
+    assert isinstance(reply, Extension)
+    before = reply.seconds
+    engine.submit(0, request(prompt, 1, limit=1))  # the prompt is in memory: one pass
+    ((_, again),) = engine.advance()
+    assert isinstance(again, Extension)
+    assert before > again.seconds > 0
+    engine.forget(0)
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2, 3, 4, 9])
+def test_forgetting_a_bounded_request_leaks_nothing(generator: TextModel, small: Engine, passes: int) -> None:
+    for bound in ({"flops": priced(small, 150)}, {"seconds": 1e-3}, {"flops": priced(small, 400), "seconds": 1e-2}):
+        for search, q in enumerate(QUESTIONS[:3]):
+            small.submit(search, request(generator.encode(q), 4, sampling=WILD, limit=60, **bound))
+        for _ in range(passes):
+            small.advance()
+            assert_whole(small)
+        for search in range(3):
+            small.forget(search)
+        small.done.clear()
+        assert_empty(small)
 
 
 def test_a_token_limit_cuts_and_does_not_finish(generator: TextModel) -> None:
@@ -823,7 +1013,7 @@ def test_guessing_ahead_changes_no_bit_and_saves_passes(generator: TextModel, mo
         engine.submit(search, one)
     replies: dict[int, Extension] = {}
     while engine.busy:
-        replies.update(engine.advance())
+        replies.update(advanced(engine))
         assert_whole(engine)
     for search in replies:
         engine.forget(search)
@@ -898,7 +1088,7 @@ def squeezed(engine: Engine, *requests: Extend) -> tuple[list[Extension], int]:
         drawn = {(row.ticket.search, row.index): row.slot for unit in units for row in unit.rows}
         tokens = {key: engine.rows.tokens[slot, : engine.rows.counts[slot]].tolist() for key, slot in drawn.items()}
         waiting = len(engine.queue)
-        replies.update(engine.advance())
+        replies.update(advanced(engine))
         assert_whole(engine)
         out = [unit for unit in units if unit in engine.queue]
         assert out == [unit for unit in units if unit.rows][len([unit for unit in units if unit.rows]) - len(out) :]
@@ -1137,7 +1327,7 @@ def test_forgetting_a_preempted_search_leaks_nothing_and_changes_no_other(genera
         forgotten: set[int] = set()
         replies: dict[int, Extension] = {}
         while small.busy:
-            replies.update(small.advance())
+            replies.update(advanced(small))
             waiting = {search for search, _, _ in preempted(small)} - replies.keys()
             if len(forgotten) <= wanted % 2 and waiting:
                 forgotten.add(sorted(waiting)[wanted % len(waiting)])
@@ -1202,13 +1392,15 @@ class Chaos:
             self.forget(number)
             return
         kind = self.random.random()
-        rule: dict[str, int] = {}
+        rule: dict[str, Any] = {}
         if kind < 0.2:
             rule["first"] = int(self.random.integers(1, len(rows) + 1))
         elif kind < 0.4:
             rule["allowance"] = int(self.random.integers(1, 1 + 2 * limit))
         if sum(pages_of(len(row.prefix) + limit) + 1 for row in rows) > self.engine.pool.capacity:
             rule = {}
+        if self.random.random() < 0.2:
+            rule["flops"] = priced(self.engine, int(self.random.integers(0, 400)))
         dropped = tuple(path for path in search.prefixes if path not in parents and self.random.random() < 0.3)
         for path in dropped:
             del search.prefixes[path]
@@ -1221,7 +1413,7 @@ class Chaos:
         self.cut += self.searches.pop(number).asked is not None
 
     def advance(self) -> None:
-        for number, reply in self.engine.advance():
+        for number, reply in advanced(self.engine):
             search = self.searches[number]
             assert search.asked is not None
             rows = search.asked.rows
@@ -1233,7 +1425,11 @@ class Chaos:
                     self.deepest = max(self.deepest, depth_of(row.path))
             rules = {"first": search.asked.first, "allowance": search.asked.allowance}
             alone = answered(self.roomy, Extend(rows, search.asked.until, search.asked.sampling, **rules))
-            assert all_bits([reply]) == all_bits(alone)
+            if search.asked.flops is None:
+                assert all_bits([reply]) == all_bits(alone)
+            elif search.asked.first is None and search.asked.allowance is None:
+                assert_bounded(reply, alone[0], search.asked.flops)
+            assert search.asked.flops is None or reply.flops <= search.asked.flops
             computed = reply.prompt_tokens + sum(map(len, reply.steps)) + reply.drafted_tokens - reply.accepted_tokens
             assert reply.flops == 2.0 * self.engine.parameters * computed
             self.recomputed += reply.recomputed_tokens

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
-from fakes import FakeGenerator, FakeVerifier, WrongLength, by_text, failing, never_ending
-from laws import World, recorded
+from fakes import FakeGenerator, FakeVerifier, WrongLength, by_text, failing, never_ending, noise
+from laws import Memory, World, recorded
 
-from search.drive import Driver, Outcome, Search
+from search.drive import Diverged, Driver, Outcome, Search
 from search.select import Selector, entries
 from search.strategies import Strategy
 from search.strategies.astar import AStar
 from search.strategies.beam import Beam
 from search.strategies.best_of_n import BestOfN
 from search.tree import Tree
-from search.types import ROOT, Ask, Choice, Extend, Extension, Reading, Readings, Request, Trace, Until, Verify
+from search.types import (
+    GREEDY,
+    ROOT,
+    Ask,
+    Budget,
+    Choice,
+    Embedding,
+    Extend,
+    Extension,
+    Reading,
+    Readings,
+    Reply,
+    Request,
+    Trace,
+    Until,
+    Verify,
+)
 
 JUDGED = BestOfN(n=3, select=Selector("best"))
 WORLD = World()
@@ -190,7 +207,9 @@ def test_a_verification_waits_only_while_another_search_is_generating(company: b
     driver = Driver(verifier.generator, verifier, patience=5 if company else 1000)
     drive(driver, Does(short), *[BestOfN(n=1)] * company)
     assert verifier.when == ([(4 + 5, True)] if company else [(4, False)]), "the step has 4 tokens"
-    assert company or driver._judge._turn == 5, "it span until the patience was over"
+    desk = driver._judge._readings
+    assert desk is not None
+    assert company or desk.turn == 1 + 4 + 1 + 1, "it span until the patience was over"
 
 
 @pytest.mark.parametrize(("slice", "patience"), SLICES)
@@ -212,9 +231,11 @@ def test_every_verification_is_answered_once_and_in_full(slice: int, patience: i
     answered: list[tuple[int, tuple[str, ...]]] = []
 
     class Checking(Diary):
-        def verified(self, search: int, request: Verify, reply: Readings) -> None:
-            answered.append((search, request.paths))
-            assert [reading.parts for reading in reply.readings] == [by_text(trace) for trace in request.traces]
+        def answered(self, search: int, request: Request, reply: Reply) -> None:
+            if isinstance(request, Verify):
+                assert isinstance(reply, Readings)
+                answered.append((search, request.paths))
+                assert [reading.parts for reading in reply.readings] == [by_text(trace) for trace in request.traces]
 
     driver = Driver(FakeGenerator(), FakeVerifier(by_text), Checking(), patience=patience, slice=slice)
     outcomes = drive(driver, *MIXED)
@@ -242,14 +263,17 @@ def test_a_verifier_that_fails_at_one_trace_fails_one_search(slice: int, patienc
 def test_a_drive_that_is_left_in_the_middle_of_a_verification_leaves_no_trace_behind() -> None:
     verifier = FakeVerifier(by_text)
     driver = Driver(FakeGenerator(rounds=1000), verifier, slice=2)
-    first = driver.drive(searches(*[BestOfN(n=3, select=Selector("best"))] * 4))
+    first = driver.drive(searches(*[BestOfN(n=6, select=Selector("best"))] * 4))
     next(first)
-    assert verifier.batches == [2, 2], "the second search has one of its readings"
+    desk = driver._judge._readings
+    assert desk is not None
+    assert any(request.got and request.left for request in desk.requests.values()), "no search has some of its readings"
+    before = len(verifier.seen)
     first.close()  # type: ignore[attr-defined]
     again = drive(driver, *[JUDGED] * 4)
     well = drive(Driver(FakeGenerator(), FakeVerifier(by_text)), *[JUDGED] * 4)
     assert [recorded(again[key]) for key in range(4)] == [recorded(well[key]) for key in range(4)]
-    assert len(verifier.seen) == 4 + sum(len(outcome.search.tree.scores) for outcome in again.values())
+    assert len(verifier.seen) == before + sum(len(outcome.search.tree.scores) for outcome in again.values())
 
 
 class Forgetful(FakeGenerator):
@@ -337,94 +361,268 @@ def test_no_searches_are_no_outcomes() -> None:
 
 @dataclass
 class Diary:
-    """Writes down what is journaled, and what the strategy has seen by then."""
+    """Writes down what is journaled. A commit is written at its `slow`th look, or when it is waited for."""
 
     said: list[tuple[str, int]] = field(default_factory=list)
-    committed: int = 0
+    slow: int = 0
+    committed: int = 0  # of `said`
+    looks: list[tuple[int, bool]] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)  # how much was said at each commit
 
-    def extended(self, search: int, request: Extend, reply: Extension) -> None:
-        assert len(request.rows) == len(reply.steps)
-        self.said.append(("extended", search))
+    def started(self, search: int) -> None:
+        self.said.append(("started", search))
 
-    def verified(self, search: int, request: Verify, reply: Readings) -> None:
-        assert len(request.paths) == len(reply.readings)
-        self.said.append(("verified", search))
+    def stored(self, search: int, request: Request) -> Reply | None:
+        return None
+
+    def answered(self, search: int, request: Request, reply: Reply) -> None:
+        of = request.rows if isinstance(request, Extend) else request.paths
+        got = reply.steps if isinstance(reply, Extension) else reply.readings if isinstance(reply, Readings) else reply.embeddings
+        assert len(of) == len(got)
+        self.said.append((type(request).__name__, search))
 
     def closed(self, outcome: Outcome) -> None:
         self.said.append(("closed", outcome.search.key))
 
-    def commit(self) -> None:
-        self.committed = len(self.said)
+    def commit(self) -> int:
+        self.marks.append(len(self.said))
+        return len(self.marks)
+
+    def written(self, number: int, wait: bool) -> float | None:
+        self.looks.append((number, wait))
+        if not wait and sum(number == each for each, _ in self.looks) <= self.slow:
+            return None
+        self.committed = max(self.committed, self.marks[number - 1])
+        return 0.0
 
 
-def test_every_reply_is_committed_before_its_search_sees_it() -> None:
-    diary = Diary()
+def watching(diary: Diary, strategy: Strategy = JUDGED) -> Does:
+    """A strategy that looks, at each reply, whether it is written down."""
 
-    @dataclass(frozen=True)
-    class Watching:
-        def search(self, tree: Tree) -> Ask[Choice]:
-            running = JUDGED.search(tree)
-            request: Request = next(running)
-            try:
-                while True:
-                    reply = yield request
-                    assert diary.committed == len(diary.said) > 0, "a reply came before its journal"
-                    request = running.send(reply)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
+    def body(tree: Tree) -> Ask[Choice]:
+        key = WORLD.names.index(tree.question.id)
+        assert ("started", key) in diary.said[: diary.committed], "it began before its beginning was written"
+        replies = 0
+        running = strategy.search(tree)
+        request: Request = next(running)
+        try:
+            while True:
+                reply = yield request
+                replies += 1
+                own = [what for what, search in diary.said[: diary.committed] if search == key]
+                assert len(own) == 1 + replies, "a reply came before its journal"
+                request = running.send(reply)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
 
-    outcomes = drive(Driver(FakeGenerator(), FakeVerifier(by_text), diary), Watching(), Watching())
+    return Does(body)
+
+
+@pytest.mark.parametrize("slow", [0, 1, 5, 1000])
+def test_every_reply_is_written_before_its_search_sees_it(slow: int) -> None:
+    diary = Diary(slow=slow)
+    outcomes = drive(Driver(FakeGenerator(), FakeVerifier(by_text), diary), *[watching(diary)] * 4)
     assert not any(outcome.error for outcome in outcomes.values())
-    assert diary.committed == len(diary.said) == 6
-    for key in (0, 1):
-        assert [what for what, search in diary.said if search == key] == ["extended", "verified", "closed"]
+    assert diary.committed == len(diary.said) == 4 * 4
+    for key in range(4):
+        assert [what for what, search in diary.said if search == key] == ["started", "Extend", "Verify", "closed"]
 
 
-def test_an_outcome_is_committed_before_it_is_handed_out() -> None:
-    diary = Diary()
-    for outcome in Driver(FakeGenerator(), FakeVerifier(by_text), diary).drive(searches(JUDGED, Does(raising))):
+@pytest.mark.parametrize("slow", [0, 3, 1000])
+def test_an_outcome_is_written_before_it_is_handed_out(slow: int) -> None:
+    diary = Diary(slow=slow)
+    keys = []
+    for outcome in Driver(FakeGenerator(), FakeVerifier(by_text), diary).drive(searches(JUDGED, Does(raising), JUDGED)):
         assert ("closed", outcome.search.key) in diary.said[: diary.committed]
+        keys.append(outcome.search.key)
+    assert sorted(keys) == [0, 1, 2]
 
 
-def test_a_journal_that_fails_ends_the_drive_and_leaves_the_generator_empty() -> None:
+def test_a_slow_journal_changes_no_result_and_never_makes_the_driver_spin() -> None:
+    """It is waited for where there is nothing else to do, and only there."""
+    well = drive(Driver(FakeGenerator(), FakeVerifier(by_text)), *MIXED)
+    for slow in (1, 7, 1000):
+        turns = 0
+
+        def pulse() -> None:
+            nonlocal turns
+            turns += 1
+
+        diary, generator = Diary(slow=slow), FakeGenerator()
+        outcomes = drive(Driver(generator, FakeVerifier(by_text), diary, pulse=pulse), *MIXED)
+        assert {key: recorded(o) for key, o in outcomes.items()} == {key: recorded(o) for key, o in well.items()}
+        assert turns <= generator.clock + len(diary.marks) + 10, "it span"
+    assert any(wait for _, wait in diary.looks)
+
+
+def test_the_other_searches_go_on_while_the_journal_writes() -> None:
+    """The short one's reply is written only when it is waited for; the long one generates all its tokens meanwhile."""
+
+    class Lazy(Diary):
+        def written(self, number: int, wait: bool) -> float | None:
+            assert not (wait and generator.busy), "it waits for the journal, and the generator waits for it"
+            return super().written(number, wait)
+
+    generator = FakeGenerator(never_ending)
+    clocks = []
+
+    def short(tree: Tree) -> Ask[Choice]:
+        yield from tree.extend([ROOT], until=Until.STEP)
+        clocks.append(generator.clock)
+        return Choice(None, None, "seen enough")
+
+    drive(Driver(generator, journal=Lazy(slow=1000)), BestOfN(n=1), Does(short))
+    assert clocks == [WORLD.tokens]
+
+
+def test_the_seconds_of_a_commit_are_shared_by_those_that_waited_for_it() -> None:
+    class Timed(Diary):
+        def written(self, number: int, wait: bool) -> float | None:
+            super().written(number, wait)
+            return 6.0
+
+    outcomes = drive(Driver(FakeGenerator(rounds=1000), FakeVerifier(by_text), Timed()), *[JUDGED] * 3)
+    for outcome in outcomes.values():  # the beginning, the reply, the verdict: each in one commit with the two others
+        assert outcome.search.tree.usage.store_seconds == pytest.approx(3 * 6.0 / 3, abs=0.5)
+
+
+@pytest.mark.parametrize("where", ["started", "answered", "closed", "commit", "written", "written later"])
+def test_a_journal_that_fails_ends_the_drive_and_leaves_the_generator_empty(where: str) -> None:
     """Nothing may go on that is not written down."""
 
     class Full(Diary):
-        def commit(self) -> None:
-            raise OSError("disk full")
+        def _full(self, *of: Any, **named: Any) -> Any:
+            if where != "written later" or len(self.marks) > 2:
+                raise OSError("disk full")
+            return Diary.written(self, *of, **named)
 
+    setattr(Full, where.split()[0], Full._full)
     generator = FakeGenerator()
     with pytest.raises(OSError, match="disk full"):
         list(Driver(generator, FakeVerifier(by_text), Full()).drive(searches(JUDGED, JUDGED)))
     assert not generator.busy
 
 
-def test_a_search_that_is_fed_its_journaled_replies_stands_where_it_stood() -> None:
-    """Durability: the strategy is run again with its stored replies, and asks for what comes next."""
-    kept: list[tuple[Request, Any]] = []
+@pytest.mark.parametrize("turn", [1, 2, 5])
+def test_a_pulse_is_given_at_each_turn_and_what_it_raises_ends_the_drive(turn: int) -> None:
+    beats = 0
 
-    class Keeping(Diary):
-        def extended(self, search: int, request: Extend, reply: Extension) -> None:
-            kept.append((request, reply))
+    def pulse() -> None:
+        nonlocal beats
+        beats += 1
+        if beats == turn:
+            raise InterruptedError("the shard is another's")
 
-        def verified(self, search: int, request: Verify, reply: Readings) -> None:
-            kept.append((request, reply))
+    generator = FakeGenerator()
+    driver = Driver(generator, FakeVerifier(by_text), pulse=pulse)
+    with pytest.raises(InterruptedError):
+        list(driver.drive(searches(JUDGED, JUDGED)))
+    assert (beats, generator.busy) == (turn, False)
 
-    [outcome] = drive(Driver(FakeGenerator(), FakeVerifier(by_text), Keeping()), AStar()).values()
-    assert len(kept) > 4
-    tree = WORLD.tree("p0")
-    running = AStar().search(tree)
-    request = next(running)
-    ended: Choice | None = None
-    for before, reply in kept:
-        if isinstance(request, Extend):
-            assert request == before
-        else:
-            assert isinstance(before, Verify)
-            assert request.paths == before.paths
-        try:
-            request = running.send(reply)
-        except StopIteration as stop:
-            ended = stop.value
-    assert ended == outcome.choice
-    assert list(tree.candidates) == list(outcome.search.tree.candidates)
+
+# --------------------------------------------------------------------------------------------------------------- replay
+
+
+class Refusing(FakeGenerator):
+    def submit(self, search: int, request: Extend) -> None:
+        pytest.fail(f"search {search} asks for what is stored")
+
+
+@dataclass
+class Pixels:
+    """An encoder whose vectors do not fit float16."""
+
+    name: str = "fake"
+
+    def embed(self, traces: Sequence[Trace]) -> list[Embedding]:
+        return [Embedding(np.array([noise(t.texts), 1 / 3], np.float32), tokens=5, flops=2.0) for t in traces]
+
+
+def all_kinds(tree: Tree) -> Ask[Choice]:
+    """Asks for every kind of reply, and decides by numbers that are not the same before they are rounded."""
+    candidates = yield from tree.extend([ROOT], n=4)
+    vectors = yield from tree.embed(candidates)
+    scores = yield from tree.verify(candidates)
+    last = candidates[-1]
+    exact = [[v.tolist() for v in vectors], [s.value for s in scores], [c.step.logprob for c in candidates], last.step.certainty]
+    yield from tree.extend([c for c in candidates if c.open], sampling=GREEDY)
+    return Choice(None, None, repr(exact))
+
+
+REPLAYED: tuple[Strategy, ...] = (AStar(), Does(all_kinds), Beam(n=6, keep=2), JUDGED)
+
+
+def journaled(journal: Memory, generator: FakeGenerator, *strategies: Strategy, **options: Any) -> dict[int, Outcome]:
+    return drive(Driver(generator, FakeVerifier(by_text), journal, encoder=Pixels(), **options), *strategies)
+
+
+def test_a_search_whose_replies_are_all_stored_ends_without_a_question() -> None:
+    journal = Memory()
+    well = journaled(journal, FakeGenerator(), *REPLAYED)
+    assert min(map(len, journal.kept.values())) >= 2
+    again = journal.first(1000)
+    ended = drive(Driver(Refusing(), FakeVerifier(failing(WORLD.names)), again), *REPLAYED)
+    assert {key: recorded(outcome) for key, outcome in ended.items()} == {key: recorded(o) for key, o in well.items()}
+    assert again.kept == journal.kept, "what is replayed is not journaled again"
+    assert again.ended.keys() == well.keys()
+
+
+@pytest.mark.parametrize("replies", range(1, 5))
+@pytest.mark.parametrize("concurrency", [1, 64])
+def test_a_search_goes_on_in_the_middle_with_the_same_numbers_to_the_last_bit(replies: int, concurrency: int) -> None:
+    """What a live search sees is rounded as the journal rounds it, so its choices do not depend on when it was interrupted."""
+    journal = Memory()
+    well = journaled(journal, FakeGenerator(), *REPLAYED)
+    generator = FakeGenerator(order="last")
+    again = journal.first(replies)
+    ended = journaled(again, generator, *REPLAYED, concurrency=concurrency)
+    assert {key: recorded(outcome) for key, outcome in ended.items()} == {key: recorded(o) for key, o in well.items()}
+    assert {s: [r.digest for r, _ in kept] for s, kept in again.kept.items()} == {
+        s: [r.digest for r, _ in kept] for s, kept in journal.kept.items()
+    }
+    assert sum(isinstance(r, Extend) for kept in journal.kept.values() for r, _ in kept[replies:]) == len(generator.asked)
+
+
+OTHERS: dict[str, Callable[[Tree], tuple[Tree, Strategy]]] = {
+    "parameters": lambda tree: (tree, BestOfN(n=4, select=Selector("best"))),
+    "code": lambda tree: (tree, Does(all_kinds)),
+    "the seed": lambda tree: (replace(tree, seed=1), JUDGED),
+    "the prompt": lambda tree: (replace(tree, question=replace(tree.question, tokens=(2, 1))), JUDGED),
+    "the sampling": lambda tree: (replace(tree, sampling=GREEDY), JUDGED),
+    "the token limit": lambda tree: (replace(tree, tokens_limit=23), JUDGED),
+    "the budget": lambda tree: (replace(tree, budget=Budget(tokens=500)), JUDGED),
+    "the stops": lambda tree: (replace(tree, stops=("Q:",)), JUDGED),
+    "what is verified": lambda tree: (tree, Does(verifying_one)),
+}
+
+
+def verifying_one(tree: Tree) -> Ask[Choice]:
+    answers = yield from tree.extend([ROOT], n=3, until=Until.END)
+    yield from tree.verify(answers[1:2])
+    return Choice(None, None, "")
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_a_search_that_is_not_the_one_of_its_journal_is_refused_and_the_others_are_not(change: str) -> None:
+    journal = Memory()
+    well = drive(Driver(FakeGenerator(), FakeVerifier(by_text), journal), JUDGED, JUDGED)
+    other, same = searches(JUDGED, JUDGED)
+    other.tree, other.strategy = OTHERS[change](other.tree)
+    again, generator = journal.first(1000), FakeGenerator()
+    outcomes = {o.search.key: o for o in Driver(generator, FakeVerifier(by_text), again).drive([other, same])}
+    assert isinstance(outcomes[0].exception, Diverged)
+    assert outcomes[0].error.startswith("Diverged: reply ")
+    assert recorded(outcomes[1]) == recorded(well[1])
+    assert (again.kept, generator.asked) == (journal.kept, [])
+
+
+def test_a_journal_that_cannot_be_read_ends_the_search_it_was_of() -> None:
+    class Torn(Memory):
+        def stored(self, search: int, request: Request) -> Reply | None:
+            if search == 1:
+                raise LookupError("reply 0 has 2 of its 3 rows")
+            return super().stored(search, request)
+
+    outcomes = drive(Driver(FakeGenerator(), FakeVerifier(by_text), Torn()), JUDGED, JUDGED)
+    assert outcomes[1].error == "LookupError: reply 0 has 2 of its 3 rows"
+    assert outcomes[0].choice is not None

@@ -12,7 +12,7 @@ from fakes import FakeGenerator, often_invalid, question
 from laws import LAWS, REFERENCE, Ran, World
 
 from search.drive import Driver
-from search.judge import Judge, _Part
+from search.judge import Judge, _Desk, _readings, _Request, _unscored
 from search.ledger import Usage
 from search.select import Selector, entries
 from search.strategies import STRATEGIES, Strategy, build
@@ -28,6 +28,7 @@ from search.types import (
     Part,
     Problem,
     Question,
+    Reading,
     Row,
     State,
     Trace,
@@ -246,10 +247,10 @@ class Insider(Plain):
     problem: Problem | None = None
 
 
-class Blaming(Judge):
+class Blaming(_Desk[Reading]):
     """Lets a failure through to all whose traces are in the slice."""
 
-    def _score(self, parts: Sequence[_Part]) -> dict[int, Exception]:
+    def _score(self, parts: Sequence[tuple[_Request[Reading], Sequence[Trace]]]) -> dict[int, Exception]:
         failed = super()._score(parts)
         return {request.search: error for error in failed.values() for request, _ in parts}
 
@@ -258,7 +259,17 @@ class Fragile(Driver):
     """Waits till all are due."""
 
     def __post_init__(self) -> None:
-        self._judge = Blaming(self.verifier, 1_000_000, 1_000_000)
+        assert self.verifier is not None
+        self._judge = Judge(self.verifier)
+        self._judge._readings = Blaming(self.verifier.score, _readings, _unscored, "{}", 1_000_000, 1_000_000)
+
+
+class Amnesiac(Driver):
+    """Asks the generator for what the journal has."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.journal.stored = lambda search, request: None  # type: ignore[method-assign]
 
 
 class Generous(Usage):
@@ -340,6 +351,8 @@ BREAKS: list[tuple[str, str, Strategy, World]] = [
     ("a_choice_is_true", "unfinished candidate is chosen", Hasty(), replace(WORLD, tokens=12)),
     ("a_choice_is_true", "answer is not the chosen", Liar(), WORLD),
     ("nothing_finished_is_nothing_chosen", "something was chosen of nothing", Hasty(), WORLD),
+    ("goes_on_from_its_journal", "it is another search", Moody(), replace(WORLD, names=("p0", "p1", "p2"))),
+    ("goes_on_from_its_journal", "not all replayed", Plain(), replace(WORLD, driver=Amnesiac)),
     ("a_strategy_is_a_constant", "n can be set", Thawed(), WORLD),
     ("a_strategy_is_a_constant", "changed itself", Learner(), WORLD),
     ("a_reference_is_out_of_reach", "Problem > str", Insider(problem=Problem("p", "", REFERENCE)), WORLD),

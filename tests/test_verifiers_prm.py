@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +69,37 @@ def test_a_trace_over_the_models_context_gets_no_value_and_says_so(prm: TokenPRM
     assert long.parts == ()
     assert "over the reward model's context of 1024" in long.reason
     assert len(short.parts) == 3
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(prm: TokenPRM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to one trace alone, which gets no value if that fails too; the others keep theirs."""
+    traces = [trace(*STEPS[: 1 + i % 3], *(["Loses 2: 30-2=28."] * (i % 4))) for i in range(20)]
+    expected, compute = prm.score(traces), TokenPRM._forward
+    longest = max(reading.tokens for reading in expected)
+
+    allowed, fault = [0], list[Exception]([torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")])
+
+    def short(self: TokenPRM, laid: Any) -> Any:
+        if len(laid) > allowed[0] or (allowed[0] == 1 and max(len(ids) for ids, _ in laid) == longest):
+            raise fault[0]
+        return compute(self, laid)
+
+    monkeypatch.setattr(TokenPRM, "_forward", short)
+    for allowed[0] in (9, 2):
+        for one, other in zip(prm.score(traces), expected, strict=True):
+            assert one.parts == pytest.approx(other.parts, abs=2e-6)
+            assert (one.passes, one.tokens, one.flops) == (1, other.tokens, other.flops)
+    for fault[0] in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")):
+        allowed[0] = 1
+        for one, other in zip(prm.score(traces), expected, strict=True):
+            if other.tokens == longest:
+                assert (one.parts, one.passes, one.flops) == ((), 0, 0.0)
+                assert one.reason.startswith(f"out of memory for a trace of {longest} tokens: ")
+            else:
+                assert one.parts == pytest.approx(other.parts, abs=2e-6)
+    fault[0] = RuntimeError("another one")
+    with pytest.raises(RuntimeError, match="another one"):
+        prm.score(traces)
 
 
 def test_a_model_that_is_not_a_two_label_token_classifier_is_refused_in_one_line() -> None:

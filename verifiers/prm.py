@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.engine.scarce import OutOfMemory, halved
 from pipelines.models import ModelError, locate, options_of, placed, pretrained
 from search.types import SEPARATOR, Question, Reading, Trace
 
@@ -28,7 +29,8 @@ class TokenPRM:
     _ids: dict[str, list[int]] = field(default_factory=dict)
 
     def score(self, traces: Sequence[Trace]) -> list[Reading]:
-        """One reading a trace, in order; a value for each of its texts. A trace longer than the model's context gets none."""
+        """One reading a trace, in order; a value for each of its texts. A trace longer than the model's context gets none, nor
+        does one that alone needs more memory than there is: a batch that does is halved until it fits."""
         laid = [self._layout(trace) for trace in traces]
         readings: list[Reading | None] = [None] * len(traces)
         context = self.model.config.max_position_embeddings
@@ -38,10 +40,12 @@ class TokenPRM:
         open_ = [i for i in range(len(laid)) if readings[i] is None]
         parameters = sum(p.numel() for p in self.model.parameters())
         for batch in self._batches(open_, [len(ids) for ids, _ in laid]):
-            values = self._forward([laid[i] for i in batch])
-            for i, parts in zip(batch, values, strict=True):
+            for i, parts in zip(batch, halved([laid[i] for i in batch], self._forward), strict=True):
                 tokens = len(laid[i][0])
-                readings[i] = Reading(parts, passes=1, tokens=tokens, flops=2.0 * parameters * tokens)
+                if isinstance(parts, OutOfMemory):
+                    readings[i] = Reading((), f"out of memory for a trace of {tokens} tokens: {parts}")
+                else:
+                    readings[i] = Reading(parts, passes=1, tokens=tokens, flops=2.0 * parameters * tokens)
         return [r for r in readings if r is not None]
 
     def _layout(self, trace: Trace) -> tuple[list[int], list[int]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines.models import BUNDLED, TextModel, load_generator
 from pipelines.problems.load import load_problems
-from search.types import Extend, Part, Row, Sampling, Until, seed_of
+from search.types import Extend, Extension, Part, Row, Sampling, Until, seed_of
 
 LENGTHS = (0, 2, 4, 8)
 
@@ -92,6 +92,7 @@ def sampled(model: TextModel, problems: int, samples: int, temperature: float) -
         model.engine.submit(0, Extend(rows, Until.END, Sampling(temperature=temperature)))
         while model.engine.busy:
             for _, reply in model.engine.advance():
+                assert isinstance(reply, Extension)
                 texts += [step.text for step in reply.steps]
                 drafted, accepted = drafted + reply.drafted_tokens, accepted + reply.accepted_tokens
         model.engine.forget(0)

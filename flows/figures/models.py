@@ -25,7 +25,7 @@ from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.train.card import add_figures
 from pipelines.train.prm import auc
 from search.select import Entry, Selector
-from search.types import SEPARATOR, Extend, Part, Question, Row, Sampling, Step, Trace, Until, child_of, seed_of
+from search.types import SEPARATOR, Extend, Extension, Part, Question, Row, Sampling, Step, Trace, Until, child_of, seed_of
 from verifiers.extract import extractor_for
 from verifiers.registry import VERIFIERS, load_verifier
 
@@ -48,6 +48,7 @@ def sample(model: TextModel, problems: Sequence[Instance], n: int, temperature: 
         engine.submit(key, Extend(rows, Until.END, Sampling(temperature=temperature)))
     while engine.busy:
         for key, reply in engine.advance():
+            assert isinstance(reply, Extension)
             out[key] = list(reply.steps)
             engine.forget(key)
     return out

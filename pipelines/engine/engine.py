@@ -7,10 +7,15 @@ other rows come and go one by one.
 
 When memory runs short, kept steps go first, the least recently used before others; then the rows that were admitted last, whose
 tokens stay and whose keys and values are computed again later.
+
+A pass that runs out of memory has changed nothing: it is made again with half the rows and half the prompt tokens, until one
+request alone fails, which ends with the error. CALM passes without such a fault double what may run at once again.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -26,13 +31,22 @@ from pipelines.engine.forward import Forward, PlainForward
 from pipelines.engine.kept import Kept
 from pipelines.engine.pages import PAGE, NoRoom, Pool, Segment, pages_of
 from pipelines.engine.rows import Rows
+from pipelines.engine.sampler import Drawn
+from pipelines.engine.scarce import OutOfMemory, out_of_memory, released, said
 from pipelines.engine.vocabulary import Vocabulary
 from search.types import ROOT, Extend, Extension, Finish, Path, Row, Step, Until, parent_of
 
 CHUNK = 256  # prompt tokens in one pass beside the running rows'
+CALM = 64  # passes without a fault after which twice as much may run at once again
 
 Key = tuple[int, Path]
 Slots = NDArray[np.int64]
+
+log = logging.getLogger(__name__)
+
+
+class _TooSmall(MemoryError):
+    """The pages do not suffice for one unit alone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +58,9 @@ class _Ticket:
     submitted: float
     steps: list[Step | None]
     live: int  # rows that have not ended
-    tight: bool = False  # whether the allowance may bind
+    most: int | None = None  # tokens of any kind that may be computed for it: what its FLOPs pay for
+    bounded: bool = False  # whether its allowance, FLOPs or seconds may stop it inside a step
+    lockstep: bool = False  # whether its rows run in step
     ended: int = 0  # rows that ended by themselves
     used: int = 0  # tokens generated
     prompt_tokens: int = 0
@@ -56,8 +72,18 @@ class _Ticket:
     seconds: float = 0.0
 
     @property
-    def lockstep(self) -> bool:
-        return self.tight or self.request.first is not None
+    def computed(self) -> int:
+        """The tokens that it is charged for so far."""
+        return self.prompt_tokens + self.used + self.drafted_tokens - self.accepted_tokens
+
+    @property
+    def left(self) -> int | None:
+        """The tokens that its FLOPs still pay for; None = no bound."""
+        return None if self.most is None else max(self.most - self.computed, 0)
+
+    @property
+    def late(self) -> bool:
+        return self.request.seconds is not None and self.seconds >= self.request.seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +119,16 @@ class _Fill:
     waiting: list[_Live] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Computed:
+    """What a pass found, before anything of it counts."""
+
+    logits: torch.Tensor
+    drawn: Drawn | None  # the next token of each live row; None where no row runs yet
+    guesses: dict[int, list[int]]
+    pieces: list[tuple[_Fill, int, int]]
+
+
 class Engine:
     """A causal language model that answers Extend requests. Not thread-safe: one driver owns it."""
 
@@ -121,7 +157,11 @@ class Engine:
         self.fills: list[_Fill] = []
         self.live: list[_Live] = []  # in the order in which they entered: rows that share pages stand side by side
         self.kept = Kept(pool)
-        self.done: list[tuple[int, Extension]] = []
+        self.done: list[tuple[_Ticket, Exception | None]] = []
+        self.abreast: int | None = None  # rows that may run at once since memory ran out; None: max_rows, as ever
+        self.piece = chunk  # prompt tokens in one pass: likewise
+        self.splits = 0  # times that a pass ran out of memory and was halved
+        self._calm = 0  # passes since
         self._order: Slots | None = None  # slots of the live rows
 
     # --------------------------------------------------------------------------------------------- what a driver calls
@@ -133,15 +173,21 @@ class Engine:
             if len(row.prefix) >= self.context:
                 raise ValueError(f"the prompt has {len(row.prefix)} tokens and the model's context {self.context}")
         ticket = _Ticket(search, request, time.monotonic(), [None] * len(request.rows), len(request.rows))
-        if request.allowance is not None:
-            ticket.tight = sum(self._limit(row) for row in request.rows) > request.allowance
-        if ticket.lockstep:
+        ticket.most = self._payable(request.flops)
+        tight = request.allowance is not None and sum(self._limit(row) for row in request.rows) > request.allowance
+        ticket.bounded = tight or ticket.most is not None or request.seconds is not None
+        ticket.lockstep = tight or request.first is not None
+        scarce = ticket.most is not None and self._dearest(request.rows) > ticket.most
+        if ticket.lockstep or scarce:
             need = sum(pages_of(len(row.prefix) + self._limit(row)) + 1 for row in request.rows)
-            if not self.plain and need > self.pool.capacity:
+            fits = self.plain or need <= self.pool.capacity
+            if ticket.lockstep and not fits:
                 have, wanted = (-(-n * self.page_bytes // (1 << 20)) for n in (self.pool.capacity, need))
                 raise ValueError(
                     f"{len(request.rows)} rows in step may take {wanted} MiB of memory and cache_mb is {have}; raise it"
                 )
+            # what FLOPs pay for depends on the memory anyway: where it is too small, the rows come and go one by one instead
+            ticket.lockstep = fits
         self.kept.drop(search, request.dropped)
         unit = _Unit()
         for index, row in enumerate(request.rows):
@@ -165,11 +211,14 @@ class Engine:
         return isinstance(self.forward, PlainForward)
 
     @torch.inference_mode()
-    def advance(self) -> list[tuple[int, Extension]]:
-        """Admits what there is room for, then computes one pass: a token for every running row, and pieces of prompts."""
+    def advance(self) -> list[tuple[int, Extension | Exception]]:
+        """Admits what there is room for, then computes one pass: a token for every running row, and pieces of prompts. A
+        request that memory does not suffice for, even alone, is answered with the error."""
         began = time.monotonic()
         self._admit()
-        for ticket in {id(r.ticket): r.ticket for r in self.live if r.ticket.tight}.values():
+        tickets = [row.ticket for row in self.live] + [fill.ticket for fill in self.fills]
+        bounded = {id(ticket): ticket for ticket in tickets if ticket.bounded}.values()
+        for ticket in bounded:
             self._ration(ticket)
         if self.live or self.fills:
             tickets = [row.ticket for row in self.live] or [fill.ticket for fill in self.fills]
@@ -177,16 +226,15 @@ class Engine:
             share = (time.monotonic() - began) / len(tickets)
             for ticket in tickets:
                 ticket.seconds += share
+            for ticket in bounded:
+                if ticket.live and ticket.late:
+                    self._stop(ticket)
         done, self.done = self.done, []
-        return done
+        return [(ticket.search, error or self._extension(ticket)) for ticket, error in done]
 
     def forget(self, search: int) -> None:
         """Drops a search's rows and its memory; cancellation takes effect at once."""
-        for unit in [u for u in (*self.queue, *self.units) if u.rows[0].ticket.search == search]:
-            self._withdraw(unit)
-            for row in unit.rows:
-                self.rows.leave(row.slot)
-        self.queue = deque(u for u in self.queue if u.rows[0].ticket.search != search)
+        self._drop([u for u in (*self.queue, *self.units) if u.rows[0].ticket.search == search])
         self.kept.forget(search)
         self.drafter.forget(search)
 
@@ -215,17 +263,26 @@ class Engine:
     def _admit(self) -> None:
         """Units in order while fewer than max_rows rows run: rows in step may overshoot, so that none waits for ever."""
         running = len(self.live) + sum(len(fill.waiting) for fill in self.fills)
-        while self.queue and running < self.max_rows and self._fits(self.queue[0], running):
+        while self.queue and self._may(self.queue[0], running) and self._fits(self.queue[0], running):
             unit = self.queue.popleft()
             self.units.append(unit)
+            ticket = unit.rows[0].ticket
+            ticket.admitted = ticket.admitted or time.monotonic()
+            if ticket.bounded:
+                self._afford(unit)
             running += len(unit.rows)
             unit.missing = len(unit.rows)
-            for live in unit.rows:
-                live.ticket.admitted = live.ticket.admitted or time.monotonic()
+            for live in list(unit.rows):
                 if self.plain:
                     self._ready(live)
                 else:
                     self._base(live)
+
+    def _may(self, unit: _Unit, running: int) -> bool:
+        """Whether there is a place. Since memory ran out rows in step overshoot no longer, unless nothing else runs."""
+        if self.abreast is not None and running and running + len(unit.rows) > self.abreast:
+            return False
+        return running < self.max_rows
 
     def _fits(self, unit: _Unit, running: int) -> bool:
         """Whether the next token of all that runs, and this unit, would find room; kept steps can be dropped for it."""
@@ -268,9 +325,13 @@ class Engine:
 
     def _start(self, live: _Live, base: Segment | None) -> None:
         """Gives a row its own segment; what it drew before it lost its memory must be computed again."""
+        drawn = int(self.rows.counts[live.slot])
+        if live.ticket.left is not None and max(drawn, 1) + 1 > live.ticket.left:  # its siblings spent what it waited for
+            self._end([(live, Finish.BUDGET)])
+            self._ready(live)
+            return
         live.segment = self.pool.fork(base) if base is not None else self.pool.alloc()
         self.rows.place(live.slot, *self.pool.view(live.segment), live.segment.end)
-        drawn = int(self.rows.counts[live.slot])
         if drawn:
             tokens = np.asarray([*live.row.prefix, *self.rows.tokens[live.slot, : drawn - 1]], dtype=np.int64)
             live.ticket.prompt_tokens += drawn
@@ -287,12 +348,73 @@ class Engine:
             self.live += live.unit.rows
             self._order = None
 
+    # ------------------------------------------------------------------------------------------------- what they may spend
+
+    def _payable(self, flops: float | None) -> int | None:
+        """The most tokens whose charge, 2 x parameters each, is not above the FLOPs; None = no bound."""
+        if flops is None or math.isinf(flops):
+            return None
+        most = max(int(flops / (2.0 * self.parameters)), 0)
+        return most if 2.0 * self.parameters * most <= flops else most - 1  # the quotient may have been rounded up
+
+    def _dearest(self, rows: Sequence[Row]) -> int:
+        """Tokens that rows may be charged for if nothing of them is in memory, and nothing is dropped from it."""
+        if self.plain:
+            return sum(1 + n * len(row.prefix) + n * (n - 1) // 2 for row in rows if (n := self._limit(row)))
+        prompts = {parent_of(row.path): len(row.prefix) - 1 for row in rows}
+        return sum(prompts.values()) + sum(1 + self._limit(row) for row in rows)
+
+    def _afford(self, unit: _Unit) -> None:
+        """Ends those rows of a unit about to be admitted for which what is left does not pay up to their next token: the last
+        ones, so that none has its prompt computed for nothing."""
+        ticket = unit.rows[0].ticket
+        left, begun, over = ticket.left, set[Path](), list[_Live]()
+        for live in unit.rows:
+            if ticket.late or over:
+                over.append(live)
+            elif left is not None and not self.plain:
+                drawn, parent = int(self.rows.counts[live.slot]), parent_of(live.row.path)
+                price = max(drawn, 1) + 1 + (0 if parent in begun else self._missing(live))
+                if price > left:
+                    over.append(live)
+                left -= price
+                begun.add(parent)
+        self._end([(live, Finish.BUDGET) for live in over])
+
+    def _missing(self, live: _Live) -> int:
+        """Tokens of a row's prefix that its search would pay for now."""
+        search, parent, known = live.ticket.search, parent_of(live.row.path), len(live.row.prefix) - 1
+        if self.kept.get(search, parent) is not None or any(fill.key == (search, parent) for fill in self.fills):
+            return 0
+        found = self.kept.begun(search, parent, np.asarray(live.row.prefix[:-1], dtype=np.int64))
+        self.pool.free(found)
+        return known - found.end
+
     def _ration(self, ticket: _Ticket) -> None:
-        """Where the allowance no longer gives every live row a token, only the first rows get one."""
-        left = max((ticket.request.allowance or 0) - ticket.used, 0)
+        """Where the allowance or the FLOPs no longer give every live row a token, only the first rows get one."""
         rows = sorted((row for row in self.live if row.ticket is ticket), key=lambda row: row.index)
-        if len(rows) > left:
-            self._end([(row, Finish.BUDGET) for row in rows[left:]])
+        most = len(rows)
+        if ticket.request.allowance is not None:
+            most = min(most, max(ticket.request.allowance - ticket.used, 0))
+        if ticket.left is not None:
+            prices = [self._whole(row) if self.plain else 1 for row in rows]
+            most = min(most, int(np.searchsorted(np.cumsum(prices), ticket.left, side="right")))
+        if len(rows) > most:
+            self._end([(row, Finish.BUDGET) for row in rows[most:]])
+
+    def _whole(self, live: _Live) -> int:
+        """What a row's next token is charged with where all of its sequence is computed again."""
+        drawn = int(self.rows.counts[live.slot])
+        return len(live.row.prefix) + (drawn or 1)
+
+    def _stop(self, ticket: _Ticket) -> None:
+        """Its seconds are over: ends all its rows, wherever they are."""
+        waiting = [unit for unit in self.queue if unit.rows[0].ticket is ticket]
+        self.queue = deque(unit for unit in self.queue if unit.rows[0].ticket is not ticket)
+        self.units += waiting
+        rows = [row for unit in self.units for row in unit.rows if row.ticket is ticket]
+        self._unwait(rows)
+        self._end([(row, Finish.BUDGET) for row in rows])
 
     # ---------------------------------------------------------------------------------------------------------- memory
 
@@ -307,14 +429,18 @@ class Engine:
                     if segment.refs == 0:
                         return False
                 continue
-            self.rows.extend(slot, pages, segment.end)
+            try:
+                self.rows.extend(slot, pages, segment.end)
+            except MemoryError:
+                self.pool.shorten(segment, segment.end - count)
+                raise
             return True
 
     def _preempt(self) -> None:
         """Takes the memory of what was admitted last; it waits at the head of the queue, and keeps its tokens."""
         unit, alone = self.units[-1], len(self.units) == 1
         if alone and unit.packed:
-            raise MemoryError("the memory is too small for the rows that must run together; raise cache_mb")
+            raise _TooSmall("the memory is too small for the rows that must run together; raise cache_mb")
         self._withdraw(unit)
         self.queue.appendleft(unit)
         if alone:  # the last pages of its many short steps are half empty: it comes back with its prefix in one piece
@@ -323,14 +449,7 @@ class Engine:
 
     def _withdraw(self, unit: _Unit) -> None:
         """Takes a unit out of all that runs, and its memory from it."""
-        gone = {id(row) for row in unit.rows}
-        for fill in list(self.fills):
-            fill.waiting = [row for row in fill.waiting if id(row) not in gone]
-            if not fill.waiting:
-                self.fills.remove(fill)
-                if fill.key is not None:
-                    self.pool.free(fill.segment)
-                    self.rows.leave(fill.slot)
+        self._unwait(unit.rows)
         for row in unit.rows:
             if row.segment is not None:
                 self.pool.free(row.segment)
@@ -339,46 +458,179 @@ class Engine:
         if unit in self.units:
             self.units.remove(unit)
 
+    def _unwait(self, rows: Sequence[_Live]) -> None:
+        """These rows wait for nothing any more; what nobody else waits for is given up."""
+        gone = {id(row) for row in rows}
+        for fill in list(self.fills):
+            fill.waiting = [row for row in fill.waiting if id(row) not in gone]
+            if not fill.waiting:
+                self.fills.remove(fill)
+                if fill.key is not None:
+                    self.pool.free(fill.segment)
+                    self.rows.leave(fill.slot)
+
+    def _drop(self, units: Sequence[_Unit]) -> None:
+        """Gives units up, and all that is theirs."""
+        for unit in units:
+            self._withdraw(unit)
+            for row in unit.rows:
+                self.rows.leave(row.slot)
+        gone = {id(unit) for unit in units}
+        self.queue = deque(unit for unit in self.queue if id(unit) not in gone)
+
     def _without(self, rows: Sequence[_Live]) -> None:
         gone = {id(row) for row in rows}
         self.live = [row for row in self.live if id(row) not in gone]
         self._order = None
 
+    # --------------------------------------------------------------------------------------------------- memory runs out
+
+    def _halve(self, why: str, before: tuple[int | None, int], again: bool) -> None:
+        """After a pass that ran out of memory: half the rows and half the prompt tokens at once, and no guesses. Where one unit
+        alone failed `again` and nothing of it can be halved, the end of its request; then what is allowed is what was `before`
+        this pass.
+
+        Kept steps go too. That gives a GPU nothing back, whose pages are all there from the beginning; a CPU's are not."""
+        for fill in self.fills:  # room was made for positions that are not there
+            self.pool.shorten(fill.segment, int(self.rows.ends[fill.slot]))
+            self.rows.shorten(fill.slot, fill.segment.end)
+        running = sum(len(unit.rows) for unit in self.units)
+        piece = min(self.piece, sum(len(fill.tokens) - fill.segment.end for fill in self.fills))
+        if again and len(self.units) == 1 and piece <= 1 and not self._loosened(self.units[0]):
+            self._fail(self.units[0].rows[0].ticket, OutOfMemory(f"out of memory for this request alone: {why}"))
+            self.abreast, self.piece = before
+            return
+        self.splits += 1
+        self.abreast, self.piece, self._calm = max(running // 2, 1), max(piece // 2, 1) if piece else self.piece, 0
+        log.warning(
+            "a pass of %d rows ran out of memory (%s): from now on at most %d at once, and %d prompt tokens",
+            *(running, why, self.abreast, self.piece),
+        )
+        self.kept.evict(self.pool.capacity)
+        while len(self.units) > 1 and running > self.abreast:
+            running -= len(self.units[-1].rows)
+            self.queue.appendleft(self.units[-1])
+            self._withdraw(self.units[-1])
+
+    def _loosened(self, unit: _Unit) -> bool:
+        """Lets rows that run in step only to share scarce FLOPs fairly come and go one by one instead; whether they did."""
+        ticket = unit.rows[0].ticket
+        rules = ticket.request.first is not None or ticket.request.allowance is not None
+        if rules or not ticket.lockstep or len(unit.rows) == 1:
+            return False
+        ticket.lockstep = False
+        self._withdraw(unit)
+        singles = [_Unit([live]) for live in unit.rows]
+        for single in singles:
+            single.rows[0].unit = single
+        self.queue.extendleft(reversed(singles))
+        return True
+
+    def _fail(self, ticket: _Ticket, error: Exception) -> None:
+        """Ends a request with an error; its search's kept steps stay until it is forgotten."""
+        self._drop([unit for unit in (*self.queue, *self.units) if unit.rows[0].ticket is ticket])
+        ticket.live = 0
+        self.done.append((ticket, error))
+
+    def _recover(self) -> None:
+        """Twice as much may run at once after CALM passes without a fault."""
+        self._calm += 1
+        if self._calm == CALM:
+            self._calm, self.piece = 0, min(2 * self.piece, self.chunk)
+            if self.abreast is not None:
+                self.abreast = 2 * self.abreast if 2 * self.abreast < self.max_rows else None
+
     # ------------------------------------------------------------------------------------------------ computing tokens
 
     def _pass(self) -> None:
+        """One pass; one of half the size where memory runs out, and so on until one goes through or nothing is left of it."""
+        before, again = (self.abreast, self.piece), False
+        while self.live or self.fills:
+            try:
+                found = self._computed()
+            except _TooSmall as error:
+                self._fail(self.units[-1].rows[0].ticket, OutOfMemory(str(error)))
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                why = said(error)
+            else:
+                self._settle(found)
+                if self.abreast is not None or self.piece < self.chunk:
+                    self._recover()
+                return
+            # beyond the except clause: the error holds the frames in which it was raised, and they hold the memory
+            self._halve(why, before, again)
+            released()
+            again = True
+
+    def _computed(self) -> _Computed | None:
+        """All of a pass that takes memory. It makes room for new positions, and changes nothing else: it can be made again."""
         if isinstance(self.forward, PlainForward):
-            self._take(self._plain(self.forward))
-            return
+            logits = self._plain(self.forward)
+            assert self._order is not None
+            return _Computed(logits, self.rows.draw(self._order, logits), {}, [])
         guesses = self._guesses()
         slots, pieces = self._placed(guesses)
         if not len(slots) and not pieces:
-            return
+            return None
         rows = self.rows
         parts = [(rows.next[slots], rows.ends[slots], slots)] if not guesses else self._guessed(slots, guesses)
         drawing = sum(len(ids) for ids, _, _ in parts)
         for fill, begin, end in pieces:
             parts.append((fill.tokens[begin:end], np.arange(begin, end), np.full(end - begin, fill.slot)))
         ids, positions, owners = (np.concatenate(column) for column in zip(*parts, strict=True))
-        logits = self.forward(Batch(ids, rows.places(owners, positions), np.arange(drawing)))
+        logits = self.forward(Batch(ids, rows.places(owners, positions), np.arange(drawing)))[:, : self.vocabulary.size]
+        drawn = None
         if len(slots):
-            self._take(logits[:, : self.vocabulary.size], guesses)
-        for fill, _, end in pieces:
-            rows.ends[fill.slot] = end
+            drawn = rows.draw(slots, logits[self._index(self._heads(guesses))] if guesses else logits)
+        return _Computed(logits, drawn, guesses, pieces)
+
+    def _settle(self, found: _Computed | None) -> None:
+        """What a pass found counts from here on."""
+        if found is None:
+            return
+        if self.plain:
+            for row in self.live:
+                before = self._whole(row) - 1
+                row.ticket.prompt_tokens += before
+                row.ticket.recomputed_tokens += before if self.rows.counts[row.slot] else 0
+        if found.drawn is not None:
+            self._take(found.logits, found.drawn, found.guesses)
+        for fill, _, end in found.pieces:
+            self.rows.ends[fill.slot] = end
             if end == len(fill.tokens):
                 self._filled(fill)
 
+    def _heads(self, guesses: dict[int, list[int]]) -> Slots:
+        """Where each live row's next token stands among the tokens of the pass: what it guesses stands behind it."""
+        assert self._order is not None
+        sizes = np.array([1 + len(guesses.get(slot, ())) for slot in self._order.tolist()])
+        heads: Slots = np.cumsum(sizes) - sizes
+        return heads
+
+    def _index(self, places: Slots) -> torch.Tensor:
+        return torch.from_numpy(places).to(self.device)
+
     def _guesses(self) -> dict[int, list[int]]:
         """By slot, what the rows may write after their next token: for rows that do not run in step, while memory is plenty."""
-        if not self.drafter.most or self.pool.free_pages < 2 * len(self.live):
+        if not self.drafter.most or self.abreast is not None or self.pool.free_pages < 2 * len(self.live):
             return {}
         found = {}
+        spare: dict[int, int] = {}  # tokens that a bounded request's FLOPs pay for beyond its rows' next ones
+        for live in self.live:
+            if live.ticket.left is not None:
+                spare[id(live.ticket)] = spare.get(id(live.ticket), live.ticket.left) - 1
         for live in self.live:
             left = int(self.rows.limits[live.slot] - self.rows.counts[live.slot]) - 1
+            left = min(left, spare.get(id(live.ticket), left))
             if not live.ticket.lockstep and left > 0:
                 guess = self.drafter.guess(live.ticket.search, self._tail(live, LENGTHS[0]), left)
                 if guess:
                     found[live.slot] = guess
+                    if live.ticket.most is not None:
+                        spare[id(live.ticket)] -= len(guess)
         return found
 
     def _guessed(self, slots: Slots, guesses: dict[int, list[int]]) -> list[tuple[Slots, Slots, Slots]]:
@@ -424,7 +676,7 @@ class Engine:
 
     def _pieces(self) -> list[tuple[_Fill, int, int]]:
         """What of the fills goes into this pass, first come first served."""
-        left, pieces = self.chunk, []
+        left, pieces = self.piece, []
         for fill in list(self.fills):
             if left == 0:
                 break
@@ -453,49 +705,62 @@ class Engine:
         for row in self.live:
             drawn = int(self.rows.counts[row.slot])
             sequences.append(np.asarray([*row.row.prefix, *self.rows.tokens[row.slot, :drawn]], dtype=np.int64))
-            row.ticket.prompt_tokens += len(row.row.prefix) if drawn == 0 else len(sequences[-1]) - 1
-            row.ticket.recomputed_tokens += 0 if drawn == 0 else len(sequences[-1]) - 1
         self._order = np.array([row.slot for row in self.live], dtype=np.int64)
         return forward.whole(sequences)[:, : self.vocabulary.size]
 
-    def _take(self, logits: torch.Tensor, guesses: dict[int, list[int]] | None = None) -> None:
-        """Draws a token for each live row, further ones where it was guessed right, and ends the rows and requests that are
-        due.
+    def _take(self, logits: torch.Tensor, drawn: Drawn, guesses: dict[int, list[int]]) -> None:
+        """Gives each live row the token drawn for it, further ones where it was guessed right, and ends the rows and requests
+        that are due.
 
         A token is a function of its row's logits and noise alone, so a right guess has the logits of the next token at
         hand, and a wrong one costs nothing but its place."""
         assert self._order is not None
-        drawing, ended = list(self.live), list[tuple[_Live, Finish]]()
-        if not guesses:
-            ended, _ = self._draw(drawing, self._order, logits)
-        else:
-            sizes = np.array([1 + len(guesses.get(slot, ())) for slot in self._order.tolist()])
-            at = np.cumsum(sizes) - sizes
-            for depth in range(int(sizes.max())):
-                slots = np.array([live.slot for live in drawing], dtype=np.int64)
-                over, tokens = self._draw(drawing, slots, logits[torch.from_numpy(at + depth).to(self.device)])
-                ended += over
-                gone = {id(live) for live, _ in over}
-                right = []
-                for i, live in enumerate(drawing):
-                    guess = guesses.get(live.slot, ())
-                    live.ticket.drafted_tokens += len(guess) if depth == 0 else 0
-                    if depth < len(guess) and tokens[i] == guess[depth]:
-                        live.ticket.accepted_tokens += 1
-                        right += [] if id(live) in gone else [i]
-                drawing, at = [drawing[i] for i in right], at[right]
-                if not drawing:
-                    break
+        drawing = list(self.live)
+        ended, tokens = self._append_drawn(drawing, self._order, drawn)
+        if guesses:
+            for live in drawing:
+                live.ticket.drafted_tokens += len(guesses.get(live.slot, ()))
+            ended = self._ahead(drawing, tokens, ended, logits, guesses)
         self._end(ended)
         self._cut({id(row.ticket): row.ticket for row, _ in ended if row.ticket.request.first}.values())
 
-    def _draw(
-        self, drawing: list[_Live], slots: Slots, logits: torch.Tensor
-    ) -> tuple[list[tuple[_Live, Finish]], NDArray[np.int64]]:
-        """Draws one token for each of these rows; those that it ends and why, and the tokens."""
-        rows = self.rows
-        drawn = rows.draw(slots, logits)
-        tokens = rows.append(slots, drawn)
+    def _ahead(
+        self,
+        drawing: list[_Live],
+        tokens: Slots,
+        ended: list[tuple[_Live, Finish]],
+        logits: torch.Tensor,
+        guesses: dict[int, list[int]],
+    ) -> list[tuple[_Live, Finish]]:
+        """Goes on with the rows whose newest token was guessed right, one token after the other; all the rows that ended."""
+        at, over = self._heads(guesses), {id(live) for live, _ in ended}
+        for depth in range(max(map(len, guesses.values()))):
+            right = []
+            for i, live in enumerate(drawing):
+                guess = guesses.get(live.slot, ())
+                if depth < len(guess) and tokens[i] == guess[depth]:
+                    live.ticket.accepted_tokens += 1
+                    right += [] if id(live) in over else [i]
+            drawing, at = [drawing[i] for i in right], at[right]
+            if not drawing:
+                break
+            slots = np.array([live.slot for live in drawing], dtype=np.int64)
+            try:
+                drawn = self.rows.draw(slots, logits[self._index(at + depth + 1)])
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                for live in drawing:  # what was guessed right is computed again
+                    live.ticket.accepted_tokens -= 1
+                break
+            more, tokens = self._append_drawn(drawing, slots, drawn)
+            ended = ended + more
+            over = {id(live) for live, _ in more}
+        return ended
+
+    def _append_drawn(self, drawing: list[_Live], slots: Slots, drawn: Drawn) -> tuple[list[tuple[_Live, Finish]], Slots]:
+        """Gives each of these rows the token drawn for it; those that it ends and why, and the tokens."""
+        tokens = self.rows.append(slots, drawn)
         for live in drawing:
             live.ticket.used += 1
             if self.drafter.most:
@@ -571,7 +836,7 @@ class Engine:
                 self.units.remove(live.unit)
             ticket.live -= 1
             if ticket.live == 0:
-                self.done.append((ticket.search, self._extension(ticket)))
+                self.done.append((ticket, None))
         self._without([live for live, _ in ended])
 
     def _step(self, live: _Live, finish: Finish) -> Step:
@@ -584,7 +849,6 @@ class Engine:
         return Step(tokens, text, logprobs, certainties, entropies, finish, drawn, confidences if asked else None)
 
     def _extension(self, ticket: _Ticket) -> Extension:
-        computed = ticket.prompt_tokens + ticket.used + ticket.drafted_tokens - ticket.accepted_tokens
         return Extension(
             steps=tuple(step for step in ticket.steps if step is not None),
             prompt_tokens=ticket.prompt_tokens,
@@ -592,7 +856,7 @@ class Engine:
             recomputed_tokens=ticket.recomputed_tokens,
             drafted_tokens=ticket.drafted_tokens,
             accepted_tokens=ticket.accepted_tokens,
-            flops=2.0 * self.parameters * computed,
+            flops=2.0 * self.parameters * ticket.computed,
             queue_seconds=ticket.admitted - ticket.submitted,
             seconds=ticket.seconds,
         )

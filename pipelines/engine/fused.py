@@ -57,8 +57,8 @@ class _Work:
 
     def reserve(self, rows: int) -> None:
         if rows > self.rows:
-            self.rows, self._cut = 2 * rows, {}
-            self._buffers = [torch.zeros(self.rows, size) for size in self.sizes]
+            buffers = [torch.zeros(2 * rows, size) for size in self.sizes]  # which may fail, and must change nothing then
+            self.rows, self._cut, self._buffers = 2 * rows, {}, buffers
 
     def cut(self, rows: int) -> tuple[_Views[Tensor], _Views[Floats]]:
         """The first so many rows of each, for torch and for the kernels."""

@@ -56,6 +56,7 @@ class Rows:
         self.mu: NDArray[np.float32] = np.zeros(0, dtype=np.float32)  # Mirostat's bound, bits
         self.seen: dict[int, Tensor] = {}  # slot -> [vocabulary], for rows with a repetition penalty
         self._gathered: tuple[tuple[int, ...], Settings, int] | None = None
+        self._carried: tuple[NDArray[np.int64], State] | None = None  # what rows carry on, drawn and not appended
 
     # ------------------------------------------------------------------------------------------------- entering, leaving
 
@@ -109,6 +110,12 @@ class Rows:
         self.starts[slot, begin:last] = origin + PAGE * np.arange(begin - first, last - first)
         self.room[slot] = room
 
+    def shorten(self, slot: int, room: int) -> None:
+        """The row's own segment lost its last pages, and holds the sequence's positions up to `room`."""
+        last = int(self.firsts[slot]) + pages_of(room - int(self.origins[slot]))
+        self.starts[slot, last:] = 0
+        self.room[slot] = room
+
     def places(self, slots: NDArray[np.int64], positions: NDArray[np.int64]) -> Places:
         """Where tokens at these positions of these rows' own segments stand."""
         blocks = self.firsts[slots] + (positions - self.origins[slots]) // PAGE
@@ -124,7 +131,9 @@ class Rows:
     # ---------------------------------------------------------------------------------------------------------- drawing
 
     def draw(self, slots: NDArray[np.int64], logits: Tensor) -> Drawn:
-        """One token for each of these rows from logits [rows, vocabulary]. What a row's settings are decides alone how."""
+        """One token for each of these rows from logits [rows, vocabulary]. What a row's settings are decides alone how. Until
+        `append` the rows are as they were, so that a draw that fails can be made again."""
+        self._carried = None
         quick = self.plain[slots] & (logits.device.type == "cpu")
         if quick.all():
             return self._quick(slots, logits)
@@ -145,8 +154,7 @@ class Rows:
         seeds, counts = (torch.from_numpy(a[slots]).to(self.device) for a in (self.seeds, self.counts))
         state, (settings, confidence) = self._state(slots), self._settings(slots)
         drawn = draw(logits, settings, seeds, counts, state, confidence)
-        if state is not None:
-            self._keep(slots, state)
+        self._carried = None if state is None else (slots, state)
         return drawn
 
     def _settings(self, slots: NDArray[np.int64]) -> tuple[Settings, int]:
@@ -176,16 +184,19 @@ class Rows:
                     self.seen[slot] = state.seen[row]
 
     def append(self, slots: NDArray[np.int64], drawn: Drawn) -> NDArray[np.int64]:
-        """Writes one token for each of these rows and moves on by one position; the tokens."""
+        """Writes the token drawn for each of these rows and moves on by one position; the tokens."""
         counts = self.counts[slots]
         most = int(counts.max()) + 1
         self._widen("tokens", most)
         self._widen("statistics", most)
-        tokens = drawn.tokens.cpu().numpy()
-        self.tokens[slots, counts] = tokens
         columns = [drawn.logprobs, drawn.certainties, drawn.entropies, drawn.drawn]
         if drawn.confidences is not None:
             columns.append(drawn.confidences)
+        tokens = drawn.tokens.cpu().numpy()
+        if self._carried is not None:
+            self._keep(*self._carried)
+            self._carried = None
+        self.tokens[slots, counts] = tokens
         for i, values in enumerate(columns):
             self.statistics[slots, i, counts] = values.cpu().numpy()
         self.next[slots] = tokens

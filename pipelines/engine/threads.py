@@ -4,7 +4,7 @@ whose rounding does not depend on how many threads there are."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor
@@ -27,10 +27,13 @@ class SideBySide(ABC):
         before = torch.get_num_threads()
         if before != 1:
             torch.set_num_threads(1)
+        others: list[Future[Tensor]] = []
         try:
             others = [self.pool.submit(self._alone, part) for part in rest] if self.pool is not None else []
             logits = [self._run(first), *(other.result() for other in others)]
         finally:
+            if others:
+                wait(others)  # where one part fails, no other may go on writing to pages that are soon another row's
             if before != 1:
                 torch.set_num_threads(before)
         return logits[0] if len(logits) == 1 else torch.cat(logits)

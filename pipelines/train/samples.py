@@ -17,7 +17,7 @@ from pathlib import Path
 from pipelines.models import TextModel, load_generator
 from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.train.prm import replaced
-from search.types import SEPARATOR, Extend, Row, Sampling, Until, child_of, seed_of
+from search.types import SEPARATOR, Extend, Extension, Row, Sampling, Until, child_of, seed_of
 
 SHARES = {"word": 0.45, "countdown": 0.45, "guess": 0.10}
 SEED = 7_001
@@ -32,6 +32,7 @@ def sampled(model: TextModel, problems: list[Instance], each: int, seed: int) ->
         engine.submit(key, Extend(rows, Until.END, Sampling()))
     while engine.busy:
         for key, reply in engine.advance():
+            assert isinstance(reply, Extension)
             engine.forget(key)
             for step in reply.steps:
                 yield problems[key], [s for s in step.text.split(SEPARATOR) if s]

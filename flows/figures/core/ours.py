@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flows.figures.core.workloads import SLOTS, Flat, Tokens, Tree, Work
 from pipelines.models import BUNDLED, TextModel, load_generator
-from search.types import ROOT, Extend, Row, Sampling, Step, Until, child_of, seed_of
+from search.types import ROOT, Extend, Extension, Row, Sampling, Step, Until, child_of, seed_of
 from search.types import Path as Address
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Ours:
             self.engine.submit(search, request)
         while self.engine.busy:
             for search, reply in self.engine.advance():
+                assert isinstance(reply, Extension)
                 steps[search] = reply.steps
                 if last:
                     self.engine.forget(search)

@@ -1,0 +1,162 @@
+"""A step's arrays as bytes, and the rounding that goes with it.
+
+What a search sees is what is stored: the Tree rounds each step to what its bytes hold, so that a search fed from the
+journal, and a selector run over stored candidates, compute with the same numbers to the last bit as the search that ran.
+
+Six bytes a token, as one little-endian number of 48 bits: the token id (20), |ln p| (14) and the certainty (14), each
+statistic a float16 without its sign and its last bit, so within 0.13% of its value. Behind them, in bytes of their own,
+float16 entropies, and the probabilities of drawing and the confidences where they are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .types import Finish, Packed, Step
+
+TOKEN_BITS, STATISTIC_BITS = 20, 14
+TOKEN_BYTES = 6  # for one token's id, log-probability and certainty
+# what the first byte of the extra says of the rest; both ways of drawing together: an array of its own
+_ENTROPIES, _AS_LIKELY, _SURELY, _CONFIDENCES = 1, 2, 4, 8
+
+_IDS = np.uint64((1 << TOKEN_BITS) - 1)
+_STATISTIC = np.uint64((1 << STATISTIC_BITS) - 1)
+_FIRST, _SECOND, _ONE = np.uint64(TOKEN_BITS), np.uint64(TOKEN_BITS + STATISTIC_BITS), np.uint64(1)
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.uint64]
+
+
+def rounded(steps: Sequence[Step]) -> list[Step]:
+    """The steps with their statistics as they are stored, and their bytes; those that have them come back as they are.
+
+    Raises ValueError for a token id below 0 or of more than 20 bits.
+    """
+    fresh = [step for step in steps if step.packed is None]
+    if not fresh:
+        return list(steps)
+    ends = np.cumsum([len(step) for step in fresh])
+    ids = np.concatenate([step.tokens for step in fresh])
+    if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >> TOKEN_BITS):
+        raise ValueError(f"token ids from {ids.min()} to {ids.max()} do not fit {TOKEN_BITS} bits")
+    likely = _encoded(np.concatenate([step.logprobs for step in fresh]))
+    sure = _encoded(np.concatenate([step.certainties for step in fresh]))
+    words = ids.astype(np.uint64) | likely << _FIRST | sure << _SECOND
+    tokens = np.ascontiguousarray(words.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :TOKEN_BYTES]).tobytes()
+    logprobs, certainties = -_decoded(likely), _decoded(sure)
+    entropies = _half(np.concatenate([step.entropies for step in fresh]))
+    drawns = np.concatenate([step.logprobs if step.drawn is None else step.drawn for step in fresh])
+    differs = np.cumsum(np.concatenate([[0], _encoded(drawns) != likely]))
+    out: list[Step] = []
+    begin = 0
+    for step, end in zip(fresh, ends.tolist(), strict=True):
+        own = slice(begin, end)
+        kinds, extra, drawn = _ENTROPIES, [entropies[own].tobytes()], step.drawn
+        if drawn is not None:
+            # as likely as the model says (temperature 1, nothing cut off) or for certain (greedy) needs no bytes
+            if differs[begin] == differs[end]:
+                kinds |= _AS_LIKELY
+                drawn = logprobs[own]
+            elif not drawn.any():
+                kinds |= _SURELY
+                drawn = np.zeros(end - begin, dtype=np.float32)
+            else:
+                kinds |= _AS_LIKELY | _SURELY
+                half = _half(drawn)
+                extra.append(half.tobytes())
+                drawn = half.astype(np.float32)
+        confidences = None
+        if step.confidences is not None:
+            kinds |= _CONFIDENCES
+            half = _half(step.confidences)
+            extra.append(half.tobytes())
+            confidences = half.astype(np.float32)
+        out.append(
+            Step(
+                step.tokens,
+                step.text,
+                logprobs[own],
+                certainties[own],
+                entropies[own].astype(np.float32),
+                step.finish,
+                drawn,
+                confidences,
+                Packed(tokens[begin * TOKEN_BYTES : end * TOKEN_BYTES], bytes([kinds]) + b"".join(extra)),
+            )
+        )
+        begin = end
+    done = iter(out)
+    return [step if step.packed is not None else next(done) for step in steps]
+
+
+def packed(step: Step) -> Packed:
+    """The bytes of one step."""
+    found = rounded([step])[0].packed
+    assert found is not None
+    return found
+
+
+def unpack(blob: Packed, text: str, finish: Finish) -> Step:
+    """The rounded step that the bytes are of. Raises ValueError for bytes that are of none."""
+    words = _words(blob.tokens)
+    n = len(words)
+    logprobs = -_decoded(words >> _FIRST & _STATISTIC)
+    kinds, size = blob.extra[0] if blob.extra else 0, 2 * n
+    at = 1
+
+    def taken() -> Floats:
+        nonlocal at
+        at += size
+        return np.frombuffer(blob.extra, dtype="<f2", count=n, offset=at - size).astype(np.float32)
+
+    entropies = taken() if kinds & _ENTROPIES else np.full(n, np.nan, dtype=np.float32)
+    drawn: Floats | None = None
+    if kinds & _AS_LIKELY and kinds & _SURELY:
+        drawn = taken()
+    elif kinds & _AS_LIKELY:
+        drawn = logprobs
+    elif kinds & _SURELY:
+        drawn = np.zeros(n, dtype=np.float32)
+    confidences = taken() if kinds & _CONFIDENCES else None
+    if at != max(len(blob.extra), 1):
+        raise ValueError(f"{len(blob.extra)} bytes of statistics do not fit {n} tokens")
+    tokens = (words & _IDS).astype(np.int32)
+    return Step(tokens, text, logprobs, _decoded(words >> _SECOND), entropies, finish, drawn, confidences, blob)
+
+
+def unpack_tokens(blob: bytes) -> NDArray[np.int32]:
+    """int32 token ids [tokens]."""
+    return (_words(blob) & _IDS).astype(np.int32)
+
+
+# ------------------------------------------------------------------------------------------------------------ internals
+
+
+def _encoded(values: Floats) -> Codes:
+    """The 14-bit codes of |values|; infinity and NaN have codes of their own."""
+    with np.errstate(over="ignore"):
+        bits = np.abs(values).astype(np.float16).view(np.uint16)
+    return (bits.astype(np.uint64) + _ONE) >> _ONE & _STATISTIC
+
+
+def _decoded(codes: Codes) -> Floats:
+    return (codes << _ONE).astype(np.uint16).view(np.float16).astype(np.float32)
+
+
+def _half(values: Floats) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        return values.astype("<f2")
+
+
+def _words(blob: bytes) -> Codes:
+    if len(blob) % TOKEN_BYTES:
+        raise ValueError(f"{len(blob)} bytes are not whole tokens of {TOKEN_BYTES}")
+    wide = np.zeros((len(blob) // TOKEN_BYTES, 8), dtype=np.uint8)
+    wide[:, :TOKEN_BYTES] = np.frombuffer(blob, dtype=np.uint8).reshape(-1, TOKEN_BYTES)
+    return wide.reshape(-1).view("<u8").astype(np.uint64, copy=False)
+
+
+__all__ = ["TOKEN_BYTES", "packed", "rounded", "unpack", "unpack_tokens"]

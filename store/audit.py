@@ -1,0 +1,273 @@
+"""Nothing lost, nothing counted twice: what must hold in a database whatever has happened to the processes that wrote it.
+
+Every candidate, score and reply is looked at, an attempt at a time, so that memory does not grow with the database. What
+takes the strategy's code, replaying a search from its journal to the same choice, is in `flows.audit`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, Table, func, select, text
+
+from search.ledger import Usage
+from search.packing import TOKEN_BYTES
+from search.types import Finish, Join, child_of, depth_of, parent_of
+
+from . import schema
+from .costs import UNSUMMED, ledger
+from .database import Database
+
+BATCH = 256  # attempts read at a time
+SHOWN = 20  # faults kept of one check
+
+CHECKS = {
+    "file": "the database's own check of its pages and of references between rows",
+    "replies": "each reply is whole: numbered without a gap, with all the rows it brought, and no row without its reply",
+    "keys": "natural keys are unique",
+    "results": "a closed attempt has one result, and its choice is a finished candidate with that answer",
+    "counts": "a run's attempts are one for each problem, and a run that is done has none open",
+    "ledger": "each entry of the cost ledger is the sum over the attempt's rows",
+    "tree": "each candidate's parent is there, above it, and its depth is that of its path",
+    "scores": "each score is a number in [0, 1] joined from its parts, or none with a reason",
+    "tokens": "packed tokens and statistics have the length that the step says",
+}
+
+
+class Fault(NamedTuple):
+    """Something that must not be."""
+
+    check: str  # CHECKS
+    where: str
+    what: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What an audit looked at, and what it found."""
+
+    looked: Counter[str] = field(default_factory=Counter)  # rows by table
+    found: Counter[str] = field(default_factory=Counter)  # faults by check
+    faults: list[Fault] = field(default_factory=list)  # the first SHOWN of each check
+
+    def add(self, fault: Fault) -> None:
+        self.found[fault.check] += 1
+        if self.found[fault.check] <= SHOWN:
+            self.faults.append(fault)
+
+    @property
+    def clean(self) -> bool:
+        return not self.found
+
+
+def audit(db: Database, run_id: str | None = None) -> Report:
+    """Looks at one run, or at everything there is."""
+    report = Report()
+    with db.read() as connection:
+        for fault in _file(connection):
+            report.add(fault)
+        for fault in (*_counts(connection, run_id), *_keys(connection, run_id)):
+            report.add(fault)
+        for attempts in _batches(connection, run_id):
+            report.looked["attempt"] += len(attempts)
+            low, high = attempts[0].id, attempts[-1].id
+            rows = {table: _rows(connection, table, low, high, report) for table in _READ}
+            for attempt in attempts:
+                own = {table: found.get(attempt.id, []) for table, found in rows.items()}
+                for fault in _attempt(attempt, own["candidate"], own["score"], own["embedding"], own["reply"]):
+                    report.add(fault)
+    return report
+
+
+# ------------------------------------------------------------------------------------------------------- whole database
+
+
+def _file(connection: Connection) -> Iterator[Fault]:
+    if connection.dialect.name != "sqlite":
+        return
+    for (said,) in connection.execute(text("PRAGMA quick_check")):
+        if said != "ok":
+            yield Fault("file", "database", str(said))
+    for table, row, parent, _ in connection.execute(text("PRAGMA foreign_key_check")):
+        yield Fault("file", f"{table} row {row}", f"refers to a row of {parent} that is not there")
+
+
+def _counts(connection: Connection, run_id: str | None) -> Iterator[Fault]:
+    run, attempt = schema.run.c, schema.attempt.c
+    asked = (
+        select(run.id, run.status, attempt.status.label("attempt"), func.count().label("n"))
+        .outerjoin_from(schema.run, schema.attempt)
+        .group_by(run.id, run.status, attempt.status)
+    )
+    statuses: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for row in connection.execute(asked if run_id is None else asked.where(run.id == run_id)):
+        statuses[row.id, row.status][row.attempt] = row.n
+    for (name, status), found in statuses.items():
+        if None in found:
+            yield Fault("counts", f"run {name}", "it has no attempts")
+            continue
+        unknown = set(found) - set(schema.ATTEMPT_STATUSES)
+        if unknown or status not in schema.RUN_STATUSES:
+            yield Fault("counts", f"run {name}", f"unknown status {', '.join(sorted(unknown)) or status}")
+        left = sum(n for each, n in found.items() if each not in schema.CLOSED)
+        if status == "done" and left:
+            yield Fault("counts", f"run {name}", f"it is done, and {left} of its attempts are not")
+
+
+def _keys(connection: Connection, run_id: str | None) -> Iterator[Fault]:
+    attempt = schema.attempt.c
+    asked = (
+        select(attempt.run_id, attempt.problem_key, attempt.seed, func.count().label("n"))
+        .group_by(attempt.run_id, attempt.problem_key, attempt.seed)
+        .having(func.count() > 1)
+    )
+    for row in connection.execute(asked if run_id is None else asked.where(attempt.run_id == run_id)):
+        yield Fault("keys", f"run {row.run_id}", f"problem {row.problem_key} has {row.n} attempts of seed {row.seed}")
+
+
+# ---------------------------------------------------------------------------------------------------------- one attempt
+
+
+def _batches(connection: Connection, run_id: str | None) -> Iterator[Sequence[Row[Any]]]:
+    after = 0
+    while True:
+        asked = select(schema.attempt).where(schema.attempt.c.id > after).order_by(schema.attempt.c.id).limit(BATCH)
+        rows = connection.execute(asked if run_id is None else asked.where(schema.attempt.c.run_id == run_id)).all()
+        if not rows:
+            return
+        yield rows
+        after = rows[-1].id
+
+
+def _rows(connection: Connection, table: str, low: int, high: int, report: Report) -> dict[int, list[Row[Any]]]:
+    """The rows of a range of attempts, by attempt; only what the checks read."""
+    asked = _READ[table].where(schema.metadata.tables[table].c.attempt_id.between(low, high))
+    found: defaultdict[int, list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(asked):
+        found[row.attempt_id].append(row)
+        report.looked[table] += 1
+    return found
+
+
+def _read(table: Table, *names: str) -> Select[Any]:
+    return select(table.c.attempt_id, *(table.c[name] for name in names))
+
+
+_CANDIDATE = ("path", "parent", "depth", "tokens", "finish", "state", "reply", "answer", "number", "logprob", "certainty")
+_READ: dict[str, Select[Any]] = {
+    "candidate": _read(schema.candidate, *_CANDIDATE).add_columns(
+        func.length(schema.candidate.c.packed).label("packed"), func.length(schema.candidate.c.extra).label("extra")
+    ),
+    "score": _read(schema.score, "path", "verifier", "value", "parts", "reason", "join_rule", "reply", "number"),
+    "embedding": _read(schema.embedding, "path", "reply"),
+    "reply": _read(schema.reply, "number", "kind", "cost")
+    .add_columns(schema.reply.c["count"].label("rows"))
+    .order_by(schema.reply.c.attempt_id, schema.reply.c.number),
+}
+
+
+def _attempt(
+    attempt: Row[Any],
+    candidates: Sequence[Row[Any]],
+    scores: Sequence[Row[Any]],
+    embeddings: Sequence[Row[Any]],
+    replies: Sequence[Row[Any]],
+) -> Iterator[Fault]:
+    where = f"attempt {attempt.id}"
+    known = {row.path: row for row in candidates}
+    if len(known) != len(candidates) or len({(row.path, row.verifier) for row in scores}) != len(scores):
+        yield Fault("keys", where, "a candidate or a score is there twice")
+    for row in candidates:
+        yield from _candidate(f"{where} candidate {row.path}", row, known)
+    for row in scores:
+        yield from _score(f"{where} score {row.path}", row, known)
+    yield from _replies(where, attempt, replies, candidates, scores, embeddings)
+    if attempt.status in schema.CLOSED:
+        yield from _result(where, attempt, known)
+        steps = ((row.tokens, row.finish, row.state, row.reply) for row in candidates)
+        yield from _ledger(where, attempt, ledger(steps, ((row.kind, row.cost) for row in replies)))
+
+
+def _candidate(where: str, row: Row[Any], known: dict[str, Row[Any]]) -> Iterator[Fault]:
+    index = row.path.rpartition(".")[2]
+    if parent_of(row.path) != row.parent or not index.isdigit() or child_of(row.parent, int(index)) != row.path:
+        yield Fault("tree", where, f"its parent is written as '{row.parent}'")
+    elif depth_of(row.path) != row.depth:
+        yield Fault("tree", where, f"its depth is written as {row.depth}")
+    elif row.parent and row.parent not in known:
+        yield Fault("tree", where, "its parent is not there")
+    elif row.parent and known[row.parent].number >= row.number:
+        yield Fault("tree", where, "it was minted before its parent")
+    if row.packed != TOKEN_BYTES * row.tokens or (row.extra - 1) % max(2 * row.tokens, 1):
+        yield Fault("tokens", where, f"{row.tokens} tokens in {row.packed} bytes, and {row.extra} bytes of other statistics")
+    for name in ("logprob", "certainty"):
+        value = getattr(row, name)
+        if value is not None and not math.isfinite(value):
+            yield Fault("scores", where, f"its {name} is {value}")
+
+
+def _score(where: str, row: Row[Any], known: dict[str, Row[Any]]) -> Iterator[Fault]:
+    if row.path not in known:
+        yield Fault("scores", where, "its candidate is not there")
+    if row.value is None:
+        if not row.reason:
+            yield Fault("scores", where, "it has neither a value nor a reason")
+        return
+    parts = json.loads(row.parts)
+    if not all(math.isfinite(part) and 0 <= part <= 1 for part in (row.value, *parts)):
+        yield Fault("scores", where, f"{row.value} of {row.parts} is not in [0, 1]")
+    elif not parts or Join(row.join_rule)(parts) != row.value:
+        yield Fault("scores", where, f"{row.value} is not the {row.join_rule} of {row.parts}")
+
+
+def _replies(
+    where: str,
+    attempt: Row[Any],
+    replies: Sequence[Row[Any]],
+    candidates: Sequence[Row[Any]],
+    scores: Sequence[Row[Any]],
+    embeddings: Sequence[Row[Any]],
+) -> Iterator[Fault]:
+    if [row.number for row in replies] != list(range(len(replies))):
+        yield Fault("replies", where, f"its replies are numbered {[row.number for row in replies][:10]}...")
+    if attempt.replies is not None and attempt.replies != len(replies):
+        yield Fault("replies", where, f"it was closed with {attempt.replies} replies, and {len(replies)} are there")
+    brought = {
+        "extend": Counter(row.reply for row in candidates),
+        "verify": Counter(row.reply for row in scores if row.reply is not None),
+        "embed": Counter(row.reply for row in embeddings),
+    }
+    for row in replies:
+        rows = brought[row.kind].pop(row.number, 0)
+        if rows != row.rows:
+            yield Fault("replies", f"{where} reply {row.number}", f"{rows} of its {row.rows} rows are there")
+    for kind, rest in brought.items():
+        for number in rest:
+            yield Fault("replies", f"{where} reply {number}", f"it is not there, and has {rest[number]} rows of kind {kind}")
+
+
+def _result(where: str, attempt: Row[Any], known: dict[str, Row[Any]]) -> Iterator[Fault]:
+    if attempt.path is not None:
+        chosen = known.get(attempt.path)
+        if chosen is None:
+            yield Fault("results", where, f"the chosen candidate {attempt.path} is not there")
+        elif chosen.finish != Finish.END.value or chosen.answer != attempt.answer:
+            yield Fault("results", where, f"it chose {attempt.path}, which is {chosen.finish} with answer {chosen.answer!r}")
+    if attempt.status == "failed" and not attempt.error:
+        yield Fault("results", where, "it has failed, and no error is kept")
+    if attempt.verdict is not None and (attempt.verdict == "correct") != (attempt.correct is True):
+        yield Fault("results", where, f"verdict {attempt.verdict} with correct={attempt.correct}")
+    if attempt.wasted_tokens < 0:
+        yield Fault("ledger", where, f"{attempt.wasted_tokens} wasted tokens")
+
+
+def _ledger(where: str, attempt: Row[Any], rows: Usage) -> Iterator[Fault]:
+    for name in (f.name for f in fields(Usage) if f.name not in UNSUMMED):
+        said, summed = getattr(attempt, name), getattr(rows, name)
+        if said is None or not math.isclose(said, summed, rel_tol=1e-9, abs_tol=1e-9):
+            yield Fault("ledger", where, f"{name} is {said}, and the sum over its rows {summed}")
