@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from search.select import SELECTORS, Selector
 from search.types import Part, Score, State
 from store import queries
 from store.rows import Summary
-from store.runs import Run, find_run, list_runs, planned
+from store.runs import Run, find_run, list_runs, planned, sessions
 
 if TYPE_CHECKING:
     from store.database import Database
@@ -110,6 +111,12 @@ def show_run(opened: Database, wanted: str, problem: str | None) -> None:
         shown = str(getattr(run.spec, key)) if key in ("problems", "generator", "verifier", "strategy") else value
         out.print(f"{key:<12}{shown}")
     out.print(f"commit      {run.environment.get('commit', '')}")
+    worked = sessions(opened, run.id)
+    commits = dict.fromkeys(environment.get("commit", "") for _, _, environment in worked)
+    if len(worked) > 1:
+        out.print(f"worked on   by {len(worked)} processes, commits {', '.join(commits)}")
+    if found.wasted_tokens:
+        out.print(f"wasted      {found.wasted_tokens:,.0f} tokens of searches that were begun again")
     out.print()
     out.print(comparison(opened, [run.id]))
     spent = found.generate_seconds + found.verify_seconds
@@ -126,33 +133,35 @@ def _show_selectors(opened: Database, run: Run) -> None:
     from verifiers.grade import Graders, Verdict
 
     problems = {a.attempt_id: a.problem for a in planned(opened, run.id)}
-    pools = queries.entries(opened, run.id)
-    if max((len(pool) for pool in pools.values()), default=0) < 2:
+    hits, ceiling, scored, most = Counter[str](), 0, False, 0
+    with Graders() as graders:
+        for attempt, pool in queries.pools(opened, run.id):
+            most = max(most, len(pool))
+            scored = scored or any(entry.value is not None for entry in pool)
+            right = {
+                answer: graders.grade(problems[attempt], answer) is Verdict.CORRECT
+                for answer in {entry.answer for entry in pool if entry.answer}
+            }
+            for name in SELECTORS:
+                hits[name] += right.get(Selector(name)(pool).answer or "", False)
+            ceiling += any(right.values())
+    if most < 2:
         return
-    scored = any(entry.value is not None for pool in pools.values() for entry in pool)
     made = table(
         "selector", ">accuracy", title="\nselectors, with their defaults, replayed over all stored solutions, pruned ones too"
     )
-    with Graders() as graders:
-
-        def right(attempt: int, answer: str | None) -> bool:
-            return answer is not None and graders.grade(problems[attempt], answer) is Verdict.CORRECT
-
-        made.add_row("as the run chose", number(queries.summary(opened, run.id).accuracy, 3))
-        for name, rule in SELECTORS.items():
-            if rule.needs_verifier and not scored:
-                continue
-            hits = sum(right(a, Selector(name)(pool).answer) for a, pool in pools.items())
-            made.add_row(name, f"{hits / len(problems):.3f}")
-        ceiling = sum(any(right(a, e.answer) for e in pool) for a, pool in pools.items())
-        made.add_row("oracle (any right)", f"{ceiling / len(problems):.3f}")
+    made.add_row("as the run chose", number(queries.summary(opened, run.id).accuracy, 3))
+    for name, rule in SELECTORS.items():
+        if scored or not rule.needs_verifier:
+            made.add_row(name, f"{hits[name] / len(problems):.3f}")
+    made.add_row("oracle (any right)", f"{ceiling / len(problems):.3f}")
     console().print(made)
 
 
 def _show_failures(opened: Database, run: Run) -> None:
     for row in queries.attempts(opened, run.id):
-        if row.error:
-            console().print(f"failed     {row.problem}: {escaped(row.error, 160)}")
+        if row.status == "failed":
+            console().print(f"failed     {row.problem}: {escaped(row.error or '', 160)} ({row.tries} tries)")
 
 
 def _show_problem(opened: Database, run: Run, problem: str) -> None:

@@ -10,7 +10,7 @@ float16 entropies, and the probabilities of drawing and the confidences where th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,30 +101,27 @@ def packed(step: Step) -> Packed:
 
 def unpack(blob: Packed, text: str, finish: Finish) -> Step:
     """The rounded step that the bytes are of. Raises ValueError for bytes that are of none."""
-    words = _words(blob.tokens)
-    n = len(words)
-    logprobs = -_decoded(words >> _FIRST & _STATISTIC)
-    kinds, size = blob.extra[0] if blob.extra else 0, 2 * n
-    at = 1
+    return unpack_all([blob], [text], [finish])[0]
 
-    def taken() -> Floats:
-        nonlocal at
-        at += size
-        return np.frombuffer(blob.extra, dtype="<f2", count=n, offset=at - size).astype(np.float32)
 
-    entropies = taken() if kinds & _ENTROPIES else np.full(n, np.nan, dtype=np.float32)
-    drawn: Floats | None = None
-    if kinds & _AS_LIKELY and kinds & _SURELY:
-        drawn = taken()
-    elif kinds & _AS_LIKELY:
-        drawn = logprobs
-    elif kinds & _SURELY:
-        drawn = np.zeros(n, dtype=np.float32)
-    confidences = taken() if kinds & _CONFIDENCES else None
-    if at != max(len(blob.extra), 1):
-        raise ValueError(f"{len(blob.extra)} bytes of statistics do not fit {n} tokens")
+def unpack_all(blobs: Sequence[Packed], texts: Sequence[str], finishes: Sequence[Finish]) -> list[Step]:
+    """As `unpack`, many at once."""
+    counts = [len(blob.tokens) // TOKEN_BYTES for blob in blobs]
+    words = _words(b"".join(blob.tokens for blob in blobs))
+    if len(words) != sum(counts):
+        raise ValueError(f"steps are not of whole tokens of {TOKEN_BYTES} bytes")
     tokens = (words & _IDS).astype(np.int32)
-    return Step(tokens, text, logprobs, _decoded(words >> _SECOND), entropies, finish, drawn, confidences, blob)
+    logprobs, certainties = -_decoded(words >> _FIRST & _STATISTIC), _decoded(words >> _SECOND)
+    out, begin = [], 0
+    for blob, text, finish, count, extra in zip(blobs, texts, finishes, counts, _extras(blobs, counts), strict=True):
+        own = slice(begin, begin + count)
+        entropies, drawn, confidences = extra
+        if drawn is None and blob.extra[0] & _AS_LIKELY:
+            drawn = logprobs[own]
+        step = Step(tokens[own], text, logprobs[own], certainties[own], entropies, finish, drawn, confidences, blob)
+        out.append(step)
+        begin += count
+    return out
 
 
 def unpack_tokens(blob: bytes) -> NDArray[np.int32]:
@@ -151,6 +148,25 @@ def _half(values: Floats) -> NDArray[np.float16]:
         return values.astype("<f2")
 
 
+def _extras(blobs: Sequence[Packed], counts: Sequence[int]) -> Iterator[tuple[Floats, Floats | None, Floats | None]]:
+    """Entropies, probabilities of drawing and confidences of each step, where they have bytes of their own."""
+    arrays = np.frombuffer(b"".join(blob.extra[1:] for blob in blobs), dtype="<f2").astype(np.float32)
+    at = 0
+    for blob, count in zip(blobs, counts, strict=True):
+        kinds = blob.extra[0] if blob.extra else 0
+        own = kinds & _AS_LIKELY and kinds & _SURELY
+        have = (bool(kinds & _ENTROPIES), bool(own), bool(kinds & _CONFIDENCES))
+        if len(blob.extra) != 1 + 2 * count * sum(have):
+            raise ValueError(f"{len(blob.extra)} bytes of statistics do not fit {count} tokens")
+        taken: list[Floats | None] = []
+        for there in have:
+            taken.append(arrays[at : at + count] if there else None)
+            at += count * there
+        entropies = taken[0] if taken[0] is not None else np.full(count, np.nan, dtype=np.float32)
+        surely = kinds & _SURELY and not own
+        yield entropies, np.zeros(count, dtype=np.float32) if surely else taken[1], taken[2]
+
+
 def _words(blob: bytes) -> Codes:
     if len(blob) % TOKEN_BYTES:
         raise ValueError(f"{len(blob)} bytes are not whole tokens of {TOKEN_BYTES}")
@@ -159,4 +175,4 @@ def _words(blob: bytes) -> Codes:
     return wide.reshape(-1).view("<u8").astype(np.uint64, copy=False)
 
 
-__all__ = ["TOKEN_BYTES", "packed", "rounded", "unpack", "unpack_tokens"]
+__all__ = ["TOKEN_BYTES", "packed", "rounded", "unpack", "unpack_all", "unpack_tokens"]

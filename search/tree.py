@@ -33,7 +33,7 @@ from .types import (
     Until,
     Verify,
     child_of,
-    lineage,
+    parent_of,
     seed_of,
 )
 
@@ -70,13 +70,20 @@ class Tree:
     vectors: dict[Path, NDArray[np.float32]] = field(default_factory=dict)  # by an encoder, rounded to float16
     states: dict[Path, tuple[State, str]] = field(default_factory=dict)
     _children: dict[Path, int] = field(default_factory=dict)
+    _steps: dict[Path, tuple[Step, ...]] = field(default_factory=dict)
     _answers: dict[Path, Answer] = field(default_factory=dict)
     _dropped: dict[Path, None] = field(default_factory=dict)  # since the last Extend, in the order of marking
 
     # ------------------------------------------------------------------------------------------------------- reading
 
     def steps(self, path: Path) -> tuple[Step, ...]:
-        return tuple(self.candidates[p].step for p in lineage(path))
+        """The steps from the first down to a path's own."""
+        if not path:
+            return ()
+        known = self._steps.get(path)
+        if known is None:
+            known = self._steps[path] = (*self.steps(parent_of(path)), self.candidates[path].step)
+        return known
 
     def tokens(self, path: Path) -> tuple[int, ...]:
         """The prompt's tokens and all the steps' down to a path: what a child continues."""

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, Select, Table, func, select, text
 
 from search.ledger import Usage
 from search.packing import TOKEN_BYTES
-from search.types import Finish, Join, child_of, depth_of, parent_of
+from search.types import Finish, Join, child_of, depth_of
 
 from . import schema
 from .costs import UNSUMMED, ledger
@@ -183,9 +183,13 @@ def _attempt(
     if len(known) != len(candidates) or len({(row.path, row.verifier) for row in scores}) != len(scores):
         yield Fault("keys", where, "a candidate or a score is there twice")
     for row in candidates:
-        yield from _candidate(f"{where} candidate {row.path}", row, known)
+        faults = _candidate(row, known)
+        if faults:
+            yield from (Fault(check, f"{where} candidate {row.path}", what) for check, what in faults)
     for row in scores:
-        yield from _score(f"{where} score {row.path}", row, known)
+        said = _score(row, known)
+        if said:
+            yield Fault("scores", f"{where} score {row.path}", said)
     yield from _replies(where, attempt, replies, candidates, scores, embeddings)
     if attempt.status in schema.CLOSED:
         yield from _result(where, attempt, known)
@@ -193,36 +197,43 @@ def _attempt(
         yield from _ledger(where, attempt, ledger(steps, ((row.kind, row.cost) for row in replies)))
 
 
-def _candidate(where: str, row: Row[Any], known: dict[str, Row[Any]]) -> Iterator[Fault]:
-    index = row.path.rpartition(".")[2]
-    if parent_of(row.path) != row.parent or not index.isdigit() or child_of(row.parent, int(index)) != row.path:
-        yield Fault("tree", where, f"its parent is written as '{row.parent}'")
-    elif depth_of(row.path) != row.depth:
-        yield Fault("tree", where, f"its depth is written as {row.depth}")
-    elif row.parent and row.parent not in known:
-        yield Fault("tree", where, "its parent is not there")
-    elif row.parent and known[row.parent].number >= row.number:
-        yield Fault("tree", where, "it was minted before its parent")
-    if row.packed != TOKEN_BYTES * row.tokens or (row.extra - 1) % max(2 * row.tokens, 1):
-        yield Fault("tokens", where, f"{row.tokens} tokens in {row.packed} bytes, and {row.extra} bytes of other statistics")
-    for name in ("logprob", "certainty"):
-        value = getattr(row, name)
+def _candidate(row: Row[Any], known: dict[str, Row[Any]]) -> list[tuple[str, str]]:
+    """What is wrong with a candidate: the check and what it found."""
+    out = []
+    path, parent, tokens = row.path, row.parent, row.tokens
+    above, _, index = path.rpartition(".")
+    if above != parent or not index.isdigit() or child_of(parent, int(index)) != path:
+        out.append(("tree", f"its parent is written as '{parent}'"))
+    elif depth_of(path) != row.depth:
+        out.append(("tree", f"its depth is written as {row.depth}"))
+    elif parent and parent not in known:
+        out.append(("tree", "its parent is not there"))
+    elif parent and known[parent].number >= row.number:
+        out.append(("tree", "it was minted before its parent"))
+    if row.packed != TOKEN_BYTES * tokens or (row.extra - 1) % (2 * tokens or 1):
+        out.append(("tokens", f"{tokens} tokens in {row.packed} bytes, and {row.extra} bytes of other statistics"))
+    for value in (row.logprob, row.certainty):
         if value is not None and not math.isfinite(value):
-            yield Fault("scores", where, f"its {name} is {value}")
+            out.append(("scores", f"its statistics have {value}"))
+    return out
 
 
-def _score(where: str, row: Row[Any], known: dict[str, Row[Any]]) -> Iterator[Fault]:
+def _score(row: Row[Any], known: dict[str, Row[Any]]) -> str:
+    """What is wrong with a score; '' where nothing is."""
     if row.path not in known:
-        yield Fault("scores", where, "its candidate is not there")
-    if row.value is None:
-        if not row.reason:
-            yield Fault("scores", where, "it has neither a value nor a reason")
-        return
+        return "its candidate is not there"
+    value = row.value
+    if value is None:
+        return "" if row.reason else "it has neither a value nor a reason"
     parts = json.loads(row.parts)
-    if not all(math.isfinite(part) and 0 <= part <= 1 for part in (row.value, *parts)):
-        yield Fault("scores", where, f"{row.value} of {row.parts} is not in [0, 1]")
-    elif not parts or Join(row.join_rule)(parts) != row.value:
-        yield Fault("scores", where, f"{row.value} is not the {row.join_rule} of {row.parts}")
+    if not parts or not all(0 <= part <= 1 for part in parts) or not 0 <= value <= 1:  # false for NaN
+        return f"{value} of {row.parts} is not in [0, 1]"
+    if _JOINS[row.join_rule](parts) != value:
+        return f"{value} is not the {row.join_rule} of {row.parts}"
+    return ""
+
+
+_JOINS: dict[str, Join] = {join.value: join for join in Join}
 
 
 def _replies(

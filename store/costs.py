@@ -64,7 +64,5 @@ def summed(connection: Connection, which: ColumnElement[bool]) -> Iterator[tuple
     """Attempt, ledger and number of replies of each attempt that the condition (on attempt) chooses, in order of its id."""
     for attempt in connection.scalars(select(_A.id).where(which).order_by(_A.id)).all():
         steps = select(_C.tokens, _C.finish, _C.state, _C.reply).where(_C.attempt_id == attempt)
-        replies = (
-            connection.execute(select(_R.kind, _R.cost).where(_R.attempt_id == attempt).order_by(_R.number)).tuples().all()
-        )
-        yield attempt, ledger(connection.execute(steps).tuples(), replies), len(replies)
+        replies = connection.execute(select(_R.kind, _R.cost).where(_R.attempt_id == attempt).order_by(_R.number)).all()
+        yield attempt, ledger(connection.execute(steps), replies), len(replies)

@@ -124,12 +124,12 @@ def open_database(where: str | os.PathLike[str], create: bool = True) -> Databas
             _use_wal(engine)
         if not _is_current(engine):
             _bring_up_to_date(engine, shown)
-    except StoreError:
-        engine.dispose()
-        raise
     except DatabaseError as error:
         engine.dispose()
         raise explained(error, shown, "open") from error
+    except BaseException:  # an interrupted migration too leaves no connection open
+        engine.dispose()
+        raise
     return Database(engine, shown)
 
 

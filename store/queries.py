@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+from sqlalchemy import Connection, Select, case, func, select
 
 from search.select import Entry
 from search.types import Finish, Path, Score, State, lineage, order
@@ -21,6 +21,8 @@ from .values import plain_text
 
 _A, _C, _S, _P = schema.attempt.c, schema.candidate.c, schema.score.c, schema.problem.c
 
+
+_POOLS = 256  # attempts read at a time
 
 _MEANS = (
     "generated_tokens",
@@ -90,14 +92,20 @@ def candidates(
     """
     if limit is not None and limit < 1:
         raise StoreError(f"limit must be at least 1, not {limit}")
-    asked = _candidates().where(_A.run_id == run_id).order_by(_A.position, _A.id, _C.number, _C.path).limit(limit)
-    if problem is not None:
-        asked = asked.where(_P.id == problem)
     if state is not None:
         one_of("state", state, [s.value for s in State])
-        asked = asked.where(_C.state == state)
+    mine = select(_A.id).join_from(schema.attempt, schema.problem).where(_A.run_id == run_id).order_by(_A.position, _A.id)
+    rows: list[CandidateRow] = []
     with db.read() as connection:
-        return _with_scores(connection, asked)
+        ids = connection.scalars(mine if problem is None else mine.where(_P.id == problem)).all()
+        for begin in range(0, len(ids), _POOLS):  # so that a page of a large run takes no sorting of all its candidates
+            batch = ids[begin : begin + _POOLS]
+            asked = _candidates().where(_C.attempt_id.in_(batch)).order_by(_A.position, _A.id, _C.number, _C.path)
+            asked = asked.limit(None if limit is None else limit - len(rows))
+            rows += _with_scores(connection, asked if state is None else asked.where(_C.state == state))
+            if limit is not None and len(rows) >= limit:
+                break
+    return rows
 
 
 def tree(db: Database, attempt_id: int) -> list[CandidateRow]:
@@ -108,24 +116,33 @@ def tree(db: Database, attempt_id: int) -> list[CandidateRow]:
 
 
 def entries(db: Database, run_id: str, verifier: str | None = None) -> dict[int, list[Entry]]:
-    """Every closed attempt's pool of whole solutions (ended or cut, in order of path), as a live selector saw them.
+    """Every closed attempt's pool of whole solutions, as `pools` gives them one by one."""
+    return dict(pools(db, run_id, verifier))
+
+
+def pools(db: Database, run_id: str, verifier: str | None = None) -> Iterator[tuple[int, list[Entry]]]:
+    """Every closed attempt's pool of whole solutions (ended or cut, in order of path), as a live selector saw them, in the
+    order of the problems.
 
     Any Selector can be replayed over a pool. The arithmetic is that of search.select.entries, in its order, so the
     numbers are equal to the last bit. A statistic that was not finite becomes the lowest there is. `verifier` is only
-    needed where several have scored the run.
+    needed where several have scored the run. Memory does not grow with the run.
     """
-    steps: dict[int, dict[Path, Any]] = {}
+    closed = select(_A.id).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
     with db.read() as connection:
-        closed = select(_A.id).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED)).order_by(_A.position, _A.id)
-        pools: dict[int, list[Entry]] = {attempt_id: [] for attempt_id in connection.scalars(closed)}
-        columns = (_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.answer, _C.certainty, _C.logprob)
-        for row in connection.execute(select(*columns).where(_C.attempt_id.in_(closed.order_by(None)))):
-            steps.setdefault(row.attempt_id, {})[row.path] = row
-        scores = _scores_of(connection, closed.order_by(None), verifier)
-    for attempt_id, found in steps.items():
-        whole = sorted((p for p, row in found.items() if row.finish != Finish.STEP.value), key=order)
-        pools[attempt_id] = [_entry(found, path, scores.get((attempt_id, path))) for path in whole]
-    return pools
+        mine = _verifier(connection, closed, verifier)
+        ids = connection.scalars(closed.order_by(_A.position, _A.id)).all()
+        for begin in range(0, len(ids), _POOLS):
+            batch = ids[begin : begin + _POOLS]
+            steps: dict[int, dict[Path, Any]] = {attempt_id: {} for attempt_id in batch}
+            columns = (_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.answer, _C.certainty, _C.logprob)
+            for row in connection.execute(select(*columns).where(_C.attempt_id.in_(batch))):
+                steps[row.attempt_id][row.path] = row
+            scored = select(schema.score).where(_S.attempt_id.in_(batch), _S.verifier == mine)
+            scores = {(row.attempt_id, row.path): _score(row) for row in connection.execute(scored)}
+            for attempt_id, found in steps.items():
+                whole = sorted((p for p, row in found.items() if row.finish != Finish.STEP.value), key=order)
+                yield attempt_id, [_entry(found, path, scores.get((attempt_id, path))) for path in whole]
 
 
 def tokens_match(db: Database, run_id: str) -> list[Mismatch]:
@@ -177,16 +194,14 @@ def _score(row: Any) -> Score:
     return Score(row.path, row.verifier, row.value, tuple(json.loads(row.parts)), row.reason)
 
 
-def _scores_of(connection: Connection, of: Select[Any], verifier: str | None) -> dict[tuple[int, Path], Score]:
-    """Attempt and path -> the score of the one verifier."""
-    mine: ColumnElement[bool] = _S.attempt_id.in_(of)
-    known: Sequence[str] = connection.scalars(select(_S.verifier).where(mine).distinct().order_by(_S.verifier)).all()
-    if verifier is None and len(known) > 1:
+def _verifier(connection: Connection, of: Select[Any], wanted: str | None) -> str | None:
+    """The one verifier that has scored the attempts, or the one that was asked for."""
+    known = connection.scalars(select(_S.verifier).where(_S.attempt_id.in_(of)).distinct().order_by(_S.verifier)).all()
+    if wanted is None and len(known) > 1:
         raise StoreError(f"the run was scored by {len(known)} verifiers; name one ({', '.join(known)})")
-    if verifier is not None:
-        one_of("verifier", verifier, known)
-        mine = mine & (_S.verifier == verifier)
-    return {(row.attempt_id, row.path): _score(row) for row in connection.execute(select(schema.score).where(mine))}
+    if wanted is not None:
+        one_of("verifier", wanted, known)
+    return wanted or next(iter(known), None)
 
 
 def _entry(found: dict[Path, Any], path: Path, score: Score | None) -> Entry:
@@ -213,6 +228,7 @@ __all__ = [
     "attempts",
     "candidates",
     "entries",
+    "pools",
     "summary",
     "tokens_match",
     "tree",

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from search.drive import Diverged
-from search.packing import unpack
+from search.packing import unpack_all
 from search.types import Embedding, Embeddings, Extension, Finish, Packed, Reading, Readings, Reply, Request, Step
 
 from . import schema
@@ -79,9 +79,11 @@ def recorded(connection: Connection, attempt: int) -> Recorded:
     replies = [_Kept(n, kind, digest, count, json.loads(cost)) for n, kind, digest, count, cost in connection.execute(asked)]
     found = Recorded(deque(replies), {}, {}, {})
     steps = select(c.reply, c.packed, c.extra, c.text, c.text_zlib, c.finish).where(c.attempt_id == attempt).order_by(c.number)
-    for number, blob, extra, text, text_zlib, finish in connection.execute(steps):
-        step = unpack(Packed(blob, extra), exact_text(text, text_zlib), Finish(finish))
-        found.steps.setdefault(number, []).append(step)
+    rows = connection.execute(steps).all()
+    blobs = [Packed(row.packed, row.extra) for row in rows]
+    texts = [exact_text(row.text, row.text_zlib) for row in rows]
+    for row, step in zip(rows, unpack_all(blobs, texts, [Finish(row.finish) for row in rows]), strict=True):
+        found.steps.setdefault(row.reply, []).append(step)
     scores = select(s.reply, s.parts, s.reason).where(s.attempt_id == attempt, s.reply.is_not(None)).order_by(s.number)
     for number, parts, reason in connection.execute(scores):
         found.readings.setdefault(number, []).append((tuple(json.loads(parts)), reason))

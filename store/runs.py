@@ -331,7 +331,7 @@ def _attempts(connection: Connection, spec: RunSpec) -> dict[str, str]:
     """Problem key -> status."""
     table = schema.attempt
     asked = select(table.c.problem_key, table.c.status).where(table.c.run_id == spec.id, table.c.seed == spec.seed)
-    return dict(connection.execute(asked).tuples().all())
+    return {row.problem_key: row.status for row in connection.execute(asked)}
 
 
 def _set_status(connection: Connection, run_id: str, status: str) -> bool:

@@ -144,6 +144,25 @@ def test_a_pass_with_too_many_tokens_is_halved_until_it_fits(
     assert engine.splits > 0
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_fault_between_two_layers_changes_no_text(
+    generator: TextModel, expected: list[Any], monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """With two threads the other one goes on writing: its pages may be nobody else's before it has ended."""
+    engine = made(generator, **SMALL, path="fused", threads=threads)
+    read, calls = engine.forward.memory.read, [0]
+
+    def short(layer: int, *rest: Any) -> None:
+        calls[0] += 1
+        if calls[0] % 41 == 0:
+            raise MemoryError
+        read(layer, *rest)
+
+    monkeypatch.setattr(engine.forward.memory, "read", short)
+    assert all_bits(extensions(run(engine, asked(generator)))) == expected
+    assert engine.splits > 5
+
+
 def test_a_request_that_fails_alone_gets_the_error_and_the_others_all_they_asked_for(
     generator: TextModel, expected: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -243,7 +262,7 @@ def test_rows_in_step_wait_until_they_are_alone_and_do_not_fail_again_and_again(
 def test_rows_in_step_for_the_sake_of_flops_alone_are_parted(generator: TextModel) -> None:
     one = request(generator.encode(QUESTIONS[0]), 8, sampling=WILD, limit=60)
     flops = priced(generator.engine, 250)
-    bound = Extend(one.rows, one.until, one.sampling, flops=flops)
+    bound = Extend(one.rows, one.until, one.sampling, flops=flops, allowance=8 * 60)  # which does not bind
     (reply,) = extensions(run(faulty(generator, lambda call, tokens: tokens > 3, cache_mb=8), [bound]))
     assert reply.flops <= flops
     assert sum(map(len, reply.steps)) > 100

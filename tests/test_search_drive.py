@@ -377,7 +377,9 @@ class Diary:
 
     def answered(self, search: int, request: Request, reply: Reply) -> None:
         of = request.rows if isinstance(request, Extend) else request.paths
-        got = reply.steps if isinstance(reply, Extension) else reply.readings if isinstance(reply, Readings) else reply.embeddings
+        got = (
+            reply.steps if isinstance(reply, Extension) else reply.readings if isinstance(reply, Readings) else reply.embeddings
+        )
         assert len(of) == len(got)
         self.said.append((type(request).__name__, search))
 
@@ -544,7 +546,12 @@ def all_kinds(tree: Tree) -> Ask[Choice]:
     vectors = yield from tree.embed(candidates)
     scores = yield from tree.verify(candidates)
     last = candidates[-1]
-    exact = [[v.tolist() for v in vectors], [s.value for s in scores], [c.step.logprob for c in candidates], last.step.certainty]
+    exact = [
+        [v.tolist() for v in vectors],
+        [s.value for s in scores],
+        [c.step.logprob for c in candidates],
+        last.step.certainty,
+    ]
     yield from tree.extend([c for c in candidates if c.open], sampling=GREEDY)
     return Choice(None, None, repr(exact))
 

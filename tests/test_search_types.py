@@ -7,6 +7,7 @@ import math
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import END, SEPARATOR, boxed, question, step_of
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from search.checks import one_of, positive
 from search.ledger import Usage
+from search.packing import rounded
 from search.select import SELECTORS, Selector
 from search.strategies import STRATEGIES, build
 from search.strategies.astar import AStar
@@ -25,6 +27,9 @@ from search.types import (
     Answer,
     Budget,
     Candidate,
+    Embed,
+    Embedding,
+    Embeddings,
     Extend,
     Extension,
     Finish,
@@ -32,10 +37,13 @@ from search.types import (
     Part,
     Reading,
     Readings,
+    Row,
     RunSpec,
     Sampling,
     State,
+    Trace,
     Until,
+    Verify,
     child_of,
     depth_of,
     lineage,
@@ -111,7 +119,8 @@ def test_a_spec_from_before_an_option_of_sampling_is_read_and_keeps_its_id() -> 
     """Options that came later are not in its JSON, and not in that of a run that leaves them off."""
     assert json.loads(SPEC.json())["sampling"] == {"min_p": 0.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     sampling = Sampling(0.8, repetition_penalty=1.1, mirostat_tau=3.0, confidence=20)
-    later = replace(SPEC, sampling=sampling, stops=("Question:",))
+    assert json.loads(SPEC.json())["budget"] == {"candidates": None, "passes": None, "tokens": 2048}
+    later = replace(SPEC, sampling=sampling, stops=("Question:",), budget=Budget(flops=1e12, seconds=0.5))
     assert RunSpec.from_json(later.json()) == later
     assert RunSpec.from_json(later.json()).id == later.id
 
@@ -131,7 +140,14 @@ OTHER: dict[str, list[Any]] = {
         Sampling(mirostat_tau=3.0, mirostat_eta=0.2),
         Sampling(confidence=20),
     ],
-    "budget": [Budget(), Budget(tokens=2047), Budget(2048, passes=5), Budget(2048, candidates=5)],
+    "budget": [
+        Budget(),
+        Budget(tokens=2047),
+        Budget(2048, passes=5),
+        Budget(2048, candidates=5),
+        Budget(2048, flops=1.0),
+        Budget(2048, seconds=1.0),
+    ],
     "step_tokens": [63],
     "tokens": [383],
     "seed": [1],
@@ -171,6 +187,11 @@ def test_a_spec_that_json_cannot_hold_is_refused() -> None:
         ),
         (lambda: Budget(tokens=0), "budget of tokens must be at least 1, not 0"),
         (lambda: Budget(passes=-1), "budget of passes must be at least 1, not -1"),
+        *(
+            (lambda name=name, bad=bad: Budget(**{name: bad}), f"budget of {name} must be above 0, not {bad}")
+            for name in ("flops", "seconds")
+            for bad in (0.0, -1.0, math.inf, math.nan)
+        ),
         (lambda: replace(SPEC, stops=("a", "")), "a stop string must have at least 1 character"),
         (lambda: replace(SPEC, tokens=0), "token limits must be at least 1, not 0"),
         (lambda: positive(n=1, m=0), "m must be at least 1, not 0"),
@@ -335,9 +356,12 @@ def test_the_ledger_adds_up_every_count_of_a_reply() -> None:
     for _ in range(2):
         usage.generated(Extension(steps, 10, 20, 3, 8, 5, flops=1e6, queue_seconds=0.25, seconds=0.5))
     usage.verified(Readings((Reading((0.5,), passes=1, tokens=7, flops=10.0),), 0.5, 0.25))
+    usage.embedded(Embeddings((embedding(1.0), embedding(2.0)), 0.25, 0.125))
+    usage.pruned_tokens = 3  # a tree's, when its search is over
     assert usage == Usage(
         generated_tokens=6,
         cancelled_tokens=2,
+        pruned_tokens=3,
         sequential_tokens=4,
         prompt_tokens=20,
         cached_tokens=40,
@@ -347,13 +371,149 @@ def test_the_ledger_adds_up_every_count_of_a_reply() -> None:
         candidates=4,
         verifier_passes=1,
         verifier_tokens=7,
-        flops=2e6 + 10,
-        queue_seconds=1.0,
+        embedding_tokens=8,
+        flops=2e6 + 10 + 6,
+        queue_seconds=1.25,
         generate_seconds=1.0,
         verify_seconds=0.25,
+        embed_seconds=0.125,
         store_seconds=0.0,
     )
+    assert usage.seconds == 1.375
     assert all(value for name, value in usage.asdict().items() if name != "store_seconds"), "not all are looked at"
+
+
+def embedding(value: float) -> Embedding:
+    return Embedding(np.array([value, 1 / 3], np.float32), tokens=4, flops=3.0)
+
+
+def test_when_a_search_is_over_its_pruned_tokens_are_charged() -> None:
+    tree = grown()
+    zero, one = tree.candidates.values()
+    tree.mark([zero], State.PRUNED, "below the beam")
+    tree.mark([one], State.FINISHED, "end")
+    for _ in range(2):
+        tree.settle()
+        assert tree.usage.pruned_tokens == 9
+    tree.mark([one], State.MERGED, "twice")
+    tree.settle()
+    assert tree.usage.pruned_tokens == 11
+
+
+def test_what_a_tree_mints_is_rounded_as_it_is_stored() -> None:
+    """Else a search that goes on from its journal would not compute with the numbers it had."""
+    tree, exact = Tree(question("q"), boxed), step_of([100, 101, SEPARATOR], 1, Finish.STEP)
+    asking = tree.extend([ROOT])
+    next(asking)
+    with pytest.raises(StopIteration) as ended:
+        asking.send(Extension((exact,)))
+    [candidate] = ended.value.value
+    [again] = rounded([exact])
+    assert candidate.step.packed == again.packed
+    assert candidate.step.logprobs.tolist() == again.logprobs.tolist() != exact.logprobs.tolist()
+
+
+def test_a_candidate_is_embedded_once_and_its_vector_rounded() -> None:
+    tree = grown()
+    zero, one = tree.candidates.values()
+    asking = tree.embed([zero, one, zero])
+    request = next(asking)
+    assert isinstance(request, Embed)
+    assert request.paths == ("0", "1")
+    assert [trace.steps for trace in request.traces] == [(zero.step,), (one.step,)]
+    with pytest.raises(TypeError, match="an Embed was answered with Readings"):
+        asking.send(Readings(()))
+    asking = tree.embed([zero, one, zero])
+    next(asking)
+    with pytest.raises(StopIteration) as ended:
+        asking.send(Embeddings((embedding(1.0), embedding(2.0))))
+    vectors = ended.value.value
+    assert [v.tolist() for v in vectors] == [
+        [1.0, float(np.float16(1 / 3))],
+        [2.0, float(np.float16(1 / 3))],
+        vectors[0].tolist(),
+    ]
+    assert (vectors[0].dtype, tree.usage.embedding_tokens) == (np.float32, 8)
+    with pytest.raises(StopIteration) as ended:
+        next(tree.embed([one]))
+    assert ended.value.value[0] is vectors[1]
+
+
+@pytest.mark.parametrize("budget", [Budget(flops=10.0), Budget(seconds=2.0)])
+def test_a_bound_in_flops_or_seconds_is_told_and_when_it_is_reached_nothing_is_asked_for(budget: Budget) -> None:
+    tree = grown(budget=budget)
+    tree.usage.flops, tree.usage.verify_seconds = 4.0, 0.5
+    left = (6.0, None) if budget.flops else (None, 1.5)
+    for asking in (tree.extend([ROOT]), tree.verify([tree.candidates["0"]])):
+        request = next(asking)
+        assert isinstance(request, Extend | Verify)
+        assert (request.flops, request.seconds) == left
+    assert not tree.spent
+    assert not tree.unjudged
+    tree.usage.flops, tree.usage.embed_seconds = 11.0, 1.5
+    assert tree.spent
+    assert tree.unjudged
+    everything = list(tree.candidates.values())
+    for asking in (tree.extend([ROOT]), tree.embed(everything)):
+        with pytest.raises(StopIteration) as ended:
+            next(asking)
+        assert ended.value.value == ()
+    with pytest.raises(StopIteration) as ended:
+        next(tree.verify(everything))
+    assert {(score.value, score.reason) for score in ended.value.value} == {(None, "the budget is spent")}
+
+
+# --------------------------------------------------------------------------------------------------------------- digests
+
+ROW = Row("0", 5, (1, 2, 3), 9)
+EXTEND = Extend((ROW, replace(ROW, path="1", seed=6)), Until.STEP, Sampling())
+TRACE = Trace(question("q"), ())
+DIGESTED: list[Extend | Verify | Embed] = [
+    EXTEND,
+    replace(EXTEND, rows=(ROW,)),
+    replace(EXTEND, rows=EXTEND.rows[::-1]),
+    *(
+        replace(EXTEND, rows=(replace(ROW, **{name: value}), EXTEND.rows[1]))
+        for name, value in {"path": "2", "seed": 7, "prefix": (1, 2, 4), "limit": 8}.items()
+    ),
+    replace(EXTEND, rows=(replace(ROW, prefix=(1, 2)), EXTEND.rows[1])),
+    replace(EXTEND, until=Until.END),
+    *(replace(EXTEND, sampling=each) for each in OTHER["sampling"]),
+    *(replace(EXTEND, **{name: 7}) for name in ("first", "allowance", "flops", "seconds")),
+    replace(EXTEND, stops=("Q:",)),
+    replace(EXTEND, stops=("Q", ":")),
+    Verify(("0",), (TRACE,)),
+    Verify(("0", "1"), (TRACE, TRACE)),
+    Verify(("0",), (TRACE,), flops=7),
+    Verify(("0",), (TRACE,), seconds=7),
+    Embed(("0",), (TRACE,)),
+    Embed(("1",), (TRACE,)),
+]
+
+
+def test_a_request_that_may_have_another_reply_has_another_digest() -> None:
+    digests = [request.digest for request in DIGESTED]
+    assert len(set(digests)) == len(digests)
+    assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in digests)
+    looked_at = {
+        each.name for sampling in OTHER["sampling"] for each in fields(Sampling) if getattr(sampling, each.name) != each.default
+    }
+    assert looked_at == {each.name for each in fields(Sampling)}, "not all are looked at"
+
+
+def test_a_digest_is_stable() -> None:
+    """It is in databases: with another number, no journal could be replayed."""
+    assert EXTEND.digest == "2c017f9252062d69"
+    assert Verify(("0",), (TRACE,)).digest == "ed64be767e1b692e"
+    assert Embed(("0",), (TRACE,)).digest == "8ebe81f51fc73fbd"
+
+
+def test_what_does_not_decide_a_reply_is_not_in_the_digest() -> None:
+    assert replace(EXTEND, dropped=("0.1",)).digest == EXTEND.digest
+    deeper = replace(EXTEND, rows=tuple(replace(row, path=f"0.{row.path}") for row in EXTEND.rows))
+    longer = replace(deeper, rows=(replace(deeper.rows[0], prefix=(1, 2, 4)), deeper.rows[1]))
+    assert longer.digest == deeper.digest, "its prefix follows from the replies before"
+    assert Verify(("0",), (TRACE,)).digest == Verify(("0",), (replace(TRACE, steps=(step_of([100]),)),)).digest
 
 
 def test_a_candidate_is_judged_once_however_often_it_is_named() -> None:

@@ -1,40 +1,55 @@
-"""Fakes for the tests of the store: a generator and a verifier that are functions of their input, and a whole drive.
+"""Fakes for the tests of the store: a generator, a verifier and an encoder that are functions of their input, a whole drive,
+and what a database then holds.
 
 The generator answers a request one `advance` after another request came; its texts depend on the rows' seeds only.
 """
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from sqlalchemy import Table
+from sqlalchemy import select as sql_select
 
 from search.drive import Driver, Outcome, Search
-from search.strategies import build
+from search.packing import unpack
+from search.select import Selector, entries
+from search.strategies import Strategy, build
 from search.tree import Tree
 from search.types import (
     GREEDY,
+    ROOT,
     Answer,
+    Ask,
     Budget,
+    Choice,
+    Embedding,
     Extend,
     Extension,
     Finish,
     Join,
+    Packed,
     Part,
     Problem,
     Question,
     Reading,
     Row,
     RunSpec,
+    State,
     Step,
     Trace,
     Until,
 )
-from store.database import Database, open_database
+from store import schema
+from store.database import Database
 from store.journal import StoreJournal
+from store.leases import this_process
 from store.runs import Planned, begin_run
+from store.values import exact_text
 
 
 def make_step(text: str = "x", seed: int = 0, length: int = 3, finish: Finish = Finish.END) -> Step:
@@ -63,8 +78,10 @@ def fake_step(row: Row, until: Until) -> Step:
 @dataclass
 class FakeGenerator:
     queued: list[tuple[int, Extend]] = field(default_factory=list)
+    asked: list[tuple[int, Extend]] = field(default_factory=list)  # all of them
 
     def submit(self, search: int, request: Extend) -> None:
+        self.asked.append((search, request))
         self.queued.append((search, request))
 
     def advance(self) -> list[tuple[int, Extension]]:
@@ -102,6 +119,32 @@ class FakeVerifier:
         return Reading(parts, passes=1, tokens=sum(map(len, trace.steps)), flops=10.0)
 
 
+class FakeEncoder:
+    """A vector of each trace's tokens, of more digits than are kept."""
+
+    name = "vectors"
+
+    def embed(self, traces: Sequence[Trace]) -> list[Embedding]:
+        totals = [sum(int(step.tokens.sum()) for step in trace.steps) for trace in traces]
+        return [Embedding(np.array([t / 7, t / 3000], np.float32), tokens=t % 11, flops=t / 3) for t in totals]
+
+
+@dataclass(frozen=True)
+class AllKinds:
+    """A strategy that asks for every kind of reply, prunes and merges."""
+
+    def search(self, tree: Tree) -> Ask[Choice]:
+        steps = yield from tree.extend([ROOT], n=5)
+        vectors = yield from tree.embed(steps)
+        scores = yield from tree.verify(steps)
+        order = sorted(range(5), key=lambda i: (scores[i].value or 0.0, float(vectors[i][0]), i))
+        tree.mark([steps[i] for i in order[:2]], State.PRUNED, "below the rest")
+        tree.mark([steps[order[2]]], State.MERGED, "like another")
+        ended = yield from tree.extend([c for c in (steps[i] for i in order[3:]) if c.open], n=2, until=Until.END, first=1)
+        yield from tree.verify(ended)
+        return Selector("best")(entries(tree, [*steps, *ended]))
+
+
 def fake_answer(text: str) -> Answer:
     _, found, key = text.rpartition("the answer is ")
     return Answer(key) if found else Answer(None, "no final answer")
@@ -115,14 +158,20 @@ def make_problems(n: int = 3) -> list[Problem]:
     return [Problem(f"p{i}", f"what is {i}?", str(i % 3), "fake", {"level": i}) for i in range(n)]
 
 
-def make_search(planned: Planned, spec: RunSpec, budget: Budget = Budget()) -> Search:
+def make_search(planned: Planned, spec: RunSpec, budget: Budget = Budget(), strategy: Strategy | None = None) -> Search:
     problem = planned.problem
     tree = Tree(Question(problem.id, problem.prompt, (1, 2, 3)), fake_answer, spec.seed, budget=budget, verifier="fake")
-    return Search(planned.attempt_id, tree, build(spec.strategy))
+    return Search(planned.attempt_id, tree, strategy or build(spec.strategy))
 
 
-def make_journal(db: Database, plan: Sequence[Planned]) -> StoreJournal:
-    return StoreJournal(db, {p.attempt_id: p.attempt_id for p in plan}, "fake", Join.MIN)
+def make_journal(db: Database, plan: Sequence[Planned], **options: Any) -> StoreJournal:
+    """To be used in a `with`: its writer is a thread."""
+    return StoreJournal(db, {p.attempt_id: p.attempt_id for p in plan}, "fake", Join.MIN, FakeEncoder.name, **options)
+
+
+def saved(journal: StoreJournal) -> None:
+    """Commits what is buffered, and waits until it is written."""
+    assert journal.written(journal.commit(), wait=True) is not None
 
 
 def drive_all(
@@ -131,15 +180,59 @@ def drive_all(
     plan: Sequence[Planned],
     verifier: FakeVerifier | None = None,
     budget: Budget = Budget(),
+    generator: FakeGenerator | None = None,
+    strategy: Strategy | None = None,
+    **options: Any,
 ) -> list[Outcome]:
-    driver = Driver(FakeGenerator(), verifier or FakeVerifier(), make_journal(db, plan))
-    return list(driver.drive(make_search(planned, spec, budget) for planned in plan))
+    """Drives all that is planned; `options` are the journal's."""
+    with make_journal(db, plan, **options) as journal:
+        driver = Driver(generator or FakeGenerator(), verifier or FakeVerifier(), journal, encoder=FakeEncoder())
+        return list(driver.drive(make_search(planned, spec, budget, strategy) for planned in plan))
 
 
-def stored_run(where: Path, spec: RunSpec, n: int = 3, **options: object) -> tuple[Database, list[Outcome]]:
-    """A database with one driven run of n problems."""
-    db = open_database(where)
-    return db, drive_all(db, spec, begin_run(db, spec, make_problems(n), {}), **options)  # type: ignore[arg-type]
+def stored_run(db: Database, spec: RunSpec, n: int = 3, **options: Any) -> list[Outcome]:
+    """Begins and drives a run of n problems. In a new database its attempts are 1 to n."""
+    return drive_all(db, spec, begin_run(db, spec, make_problems(n), {}), **options)
+
+
+def dead_process() -> str:
+    """The name of a process of this machine that has ended."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    host, boot, _, start = this_process().split("/")
+    return f"{host}/{boot}/{ended.pid}/{start}"
+
+
+# ------------------------------------------------------------------------------------------------------- what was stored
+
+
+def unpacked(row: dict[str, Any]) -> Step:
+    """The step of a candidate's row."""
+    text = exact_text(row["text"], row["text_zlib"])
+    [step] = unpack([Packed(row["packed"], row["extra"])], [text], [Finish(row["finish"])])
+    return step
+
+
+TIMES = {"created", "ended", *(c.name for c in schema.attempt.c if c.name.endswith("seconds"))}
+
+
+def rows(db: Database, table: Table) -> list[dict[str, Any]]:
+    """All rows of a table, in the order of its key."""
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(sql_select(table).order_by(*table.primary_key)).mappings()]
+
+
+def everything(db: Database, *without: str) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table but these."""
+    return {name: rows(db, table) for name, table in schema.metadata.tables.items() if name not in without}
+
+
+def timeless(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Without what a clock said. A reply's own seconds are part of its cost."""
+    out = {}
+    for table, found in tables.items():
+        out[table] = [{k: v for k, v in row.items() if k not in TIMES | {"cost"}} for row in found]
+    return out
 
 
 def test_the_fake_generator_is_a_function_of_its_input() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from search import select
 from search.select import SELECTORS, Entry, Selector
 from search.types import Budget, Finish, Join, State, order
 from store import queries, schema
-from store.database import StoreError
+from store.database import Database, StoreError, open_database
 from store.runs import begin_run, grade
 from store.stats import wilson
 
@@ -21,33 +22,37 @@ STRATEGIES = ["best-of-n", "beam", "astar", "first-finish", "greedy"]
 README = (Path(__file__).parent.parent / "store" / "README.md").read_text()
 
 
+@pytest.fixture
+def db(where: str) -> Iterator[Database]:
+    with open_database(where) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_ledger_equals_the_rows(tmp_path: Path, strategy: str) -> None:
+def test_the_ledger_equals_the_rows(db: Database, strategy: str) -> None:
     spec = make_spec(strategy)
-    db, outcomes = stored_run(tmp_path / "a.db", spec, n=4, budget=Budget(tokens=60))
+    outcomes = stored_run(db, spec, n=4, budget=Budget(tokens=60))
     assert queries.tokens_match(db, spec.id) == []
     assert sum(row.tokens for row in queries.candidates(db, spec.id, limit=None)) == sum(
         outcome.search.tree.usage.generated_tokens for outcome in outcomes
     )
-    db.close()
 
 
-def test_a_lost_candidate_is_found_by_the_ledger(tmp_path: Path) -> None:
+def test_a_lost_candidate_is_found_by_the_ledger(db: Database) -> None:
     spec = make_spec("greedy")
-    db, _ = stored_run(tmp_path / "a.db", spec)
+    stored_run(db, spec)
     with db.write() as connection:
         lost = connection.scalar(text("SELECT tokens FROM candidate WHERE attempt_id = 2"))
         connection.execute(text("DELETE FROM candidate WHERE attempt_id = 2"))
     assert queries.tokens_match(db, spec.id) == [queries.Mismatch(2, lost, 0)]
-    db.close()
 
 
 @pytest.mark.parametrize("selector", SELECTORS)
 @pytest.mark.parametrize("strategy", ["best-of-n", "first-finish"])
-def test_any_selector_replayed_over_stored_rows_chooses_as_the_live_one(tmp_path: Path, strategy: str, selector: str) -> None:
+def test_any_selector_replayed_over_stored_rows_chooses_as_the_live_one(db: Database, strategy: str, selector: str) -> None:
     """To the last bit: paths, answers, votes, weights and words."""
     spec = make_spec(strategy, n=6, **({"select": selector} if strategy == "best-of-n" else {}))
-    db, outcomes = stored_run(tmp_path / "a.db", spec, n=5, verifier=FakeVerifier(float("nan")))
+    outcomes = stored_run(db, spec, n=5, verifier=FakeVerifier(float("nan")))
     pools = queries.entries(db, spec.id)
     assert len(pools) == 5
     for outcome in outcomes:
@@ -58,13 +63,12 @@ def test_any_selector_replayed_over_stored_rows_chooses_as_the_live_one(tmp_path
         assert rule(pools[outcome.search.key]) == rule(live)
         if strategy == "best-of-n":
             assert Selector(selector)(pools[outcome.search.key]) == outcome.choice
-    db.close()
 
 
 @pytest.mark.parametrize("strategy", ["beam", "astar"])
-def test_the_pool_of_a_tree_has_its_whole_solutions_with_the_numbers_of_the_live_tree(tmp_path: Path, strategy: str) -> None:
+def test_the_pool_of_a_tree_has_its_whole_solutions_with_the_numbers_of_the_live_tree(db: Database, strategy: str) -> None:
     spec = make_spec(strategy)
-    db, outcomes = stored_run(tmp_path / "a.db", spec, budget=Budget(tokens=120))
+    outcomes = stored_run(db, spec, budget=Budget(tokens=120))
     pools = queries.entries(db, spec.id)
     for outcome in outcomes:
         tree = outcome.search.tree
@@ -72,24 +76,22 @@ def test_the_pool_of_a_tree_has_its_whole_solutions_with_the_numbers_of_the_live
         live = sorted(select.entries(tree, whole), key=lambda entry: order(entry.path))
         assert pools[outcome.search.key] == live
     assert any(len(entry.parts) > 1 for pool in pools.values() for entry in pool)
-    db.close()
 
 
-def test_a_pool_is_of_closed_attempts_only(tmp_path: Path) -> None:
+def test_a_pool_is_of_closed_attempts_only(db: Database) -> None:
     spec = make_spec("greedy")
-    db, _ = stored_run(tmp_path / "a.db", spec)
+    stored_run(db, spec)
     with db.write() as connection:
         connection.execute(update(schema.attempt).where(schema.attempt.c.id == 2).values(status="running"))
     assert list(queries.entries(db, spec.id)) == [1, 3]
-    db.close()
 
 
-def test_a_pool_needs_the_verifier_named_where_there_are_several(tmp_path: Path) -> None:
+def test_a_pool_needs_the_verifier_named_where_there_are_several(db: Database) -> None:
     spec = make_spec(n=4, select="best")
-    db, _ = stored_run(tmp_path / "a.db", spec, n=1)
+    stored_run(db, spec, n=1)
     alone = queries.entries(db, spec.id)
     with db.write() as connection:
-        copy = "INSERT INTO score SELECT attempt_id, path, 'second', 0.125, '[0.125]', '', 'min' FROM score"
+        copy = "INSERT INTO score SELECT attempt_id, path, 'second', 0.125, '[0.125]', '', 'min', reply, number FROM score"
         connection.execute(text(copy))
     with pytest.raises(StoreError, match=r"scored by 2 verifiers; name one \(fake, second\)"):
         queries.entries(db, spec.id)
@@ -98,34 +100,31 @@ def test_a_pool_needs_the_verifier_named_where_there_are_several(tmp_path: Path)
     assert queries.entries(db, spec.id, "fake") == alone
     assert {entry.value for entry in queries.entries(db, spec.id, "second")[1]} == {0.125}
     assert [len(row.scores) for row in queries.tree(db, 1)] == [2] * 4
-    db.close()
 
 
-def test_a_statistic_that_was_not_finite_never_makes_an_entry_win(tmp_path: Path) -> None:
+def test_a_statistic_that_was_not_finite_never_makes_an_entry_win(db: Database) -> None:
     spec = make_spec(n=4)
-    db, _ = stored_run(tmp_path / "a.db", spec, n=1)
+    stored_run(db, spec, n=1)
     with db.write() as connection:
         connection.execute(text("UPDATE candidate SET logprob = NULL, certainty = NULL WHERE path = '2'"))
     entry: Entry = queries.entries(db, spec.id)[1][2]
     assert (entry.logprob, entry.certainty) == (float("-inf"), 0.0)
     for name in ("logprob", "self-certainty"):
         assert Selector(name)(queries.entries(db, spec.id)[1]).path != "2"
-    db.close()
 
 
-def test_a_tree_is_in_numeric_order_with_its_scores(tmp_path: Path) -> None:
+def test_a_tree_is_in_numeric_order_with_its_scores(db: Database) -> None:
     spec = make_spec(n=12, select="best")
-    db, [outcome] = stored_run(tmp_path / "a.db", spec, n=1, verifier=FakeVerifier(2.0))
+    [outcome] = stored_run(db, spec, n=1, verifier=FakeVerifier(2.0))
     found = queries.tree(db, 1)
     assert [row.path for row in found] == [str(i) for i in range(12)]
     assert {row.path: row.scores for row in found} == {p: (s,) for p, s in outcome.search.tree.scores.items()}
     assert queries.tree(db, 999) == []
-    db.close()
 
 
-def test_candidates_can_be_asked_by_problem_state_and_number(tmp_path: Path) -> None:
+def test_candidates_can_be_asked_by_problem_state_and_number(db: Database) -> None:
     spec = make_spec("beam")
-    db, outcomes = stored_run(tmp_path / "a.db", spec)
+    outcomes = stored_run(db, spec)
     every = queries.candidates(db, spec.id, limit=None)
     assert [(row.attempt_id, row.number) for row in every] == sorted((r.attempt_id, r.number) for r in every)
     assert queries.candidates(db, spec.id, limit=5) == every[:5]
@@ -139,12 +138,11 @@ def test_candidates_can_be_asked_by_problem_state_and_number(tmp_path: Path) -> 
         queries.candidates(db, spec.id, limit=-1)
     with pytest.raises(StoreError, match="unknown state 'dead'"):
         queries.candidates(db, spec.id, state="dead")
-    db.close()
 
 
-def test_a_summary_counts_failed_and_pending_problems_as_wrong(tmp_path: Path) -> None:
+def test_a_summary_counts_failed_and_pending_problems_as_wrong(db: Database) -> None:
     spec = make_spec("greedy")
-    db, outcomes = stored_run(tmp_path / "a.db", spec, n=8)
+    outcomes = stored_run(db, spec, n=8)
     with db.write() as connection:
         connection.execute(text("UPDATE attempt SET status = 'failed' WHERE id = 7"))
         connection.execute(text("UPDATE attempt SET status = 'pending', generated_tokens = NULL WHERE id = 8"))
@@ -159,11 +157,10 @@ def test_a_summary_counts_failed_and_pending_problems_as_wrong(tmp_path: Path) -
     assert (found.drafted_tokens, found.accepted_tokens) == (6, 4)
     assert found.generate_seconds == 8 * 0.5
     assert found.search_seconds == pytest.approx(sum(o.seconds for o in outcomes))
-    db.close()
 
 
-def test_a_summary_of_a_run_that_has_not_begun_to_work_has_no_means(tmp_path: Path) -> None:
-    db, _ = stored_run(tmp_path / "a.db", make_spec(), n=1)
+def test_a_summary_of_a_run_that_has_not_begun_to_work_has_no_means(db: Database) -> None:
+    stored_run(db, make_spec(), n=1)
     later = make_spec(seed=9)
     begin_run(db, later, make_problems(2), {})
     found = queries.summary(db, later.id)
@@ -171,12 +168,11 @@ def test_a_summary_of_a_run_that_has_not_begun_to_work_has_no_means(tmp_path: Pa
     assert queries.entries(db, later.id) == {}
     with pytest.raises(StoreError, match="there is no run 'nothing'"):
         queries.summary(db, "nothing")
-    db.close()
 
 
-def test_attempts_come_in_the_problems_order_with_their_results(tmp_path: Path) -> None:
+def test_attempts_come_in_the_problems_order_with_their_results(db: Database) -> None:
     spec = make_spec()
-    db, outcomes = stored_run(tmp_path / "a.db", spec)
+    outcomes = stored_run(db, spec)
     drive_all(db, make_spec(seed=4), begin_run(db, make_spec(seed=4), make_problems(), {}))
     found = queries.attempts(db, spec.id)
     assert [(row.problem, row.position, row.seed, row.status) for row in found] == [(f"p{i}", i, 0, "done") for i in range(3)]
@@ -185,7 +181,6 @@ def test_attempts_come_in_the_problems_order_with_their_results(tmp_path: Path) 
     assert [row.generated_tokens for row in found] == [
         o.search.tree.usage.generated_tokens for o in sorted(outcomes, key=lambda o: o.search.key)
     ]
-    db.close()
 
 
 @pytest.mark.parametrize("table", schema.metadata.tables)
@@ -198,10 +193,9 @@ def test_the_readme_has_every_column_of_every_table(table: str) -> None:
 
 
 @pytest.mark.parametrize("statement", re.findall(r"```sql\n(.*?)```", README, re.DOTALL))
-def test_the_readmes_queries_run_and_find_rows(tmp_path: Path, statement: str) -> None:
+def test_the_readmes_queries_run_and_find_rows(db: Database, statement: str) -> None:
     spec = make_spec("beam")
-    db, _ = stored_run(tmp_path / "a.db", spec)
+    stored_run(db, spec)
     grade(db, [(i, "wrong", False, "g") for i in (1, 2, 3)])
     with db.read() as connection:
         assert connection.exec_driver_sql(statement).all()
-    db.close()

@@ -61,6 +61,7 @@ class _Ticket:
     most: int | None = None  # tokens of any kind that may be computed for it: what its FLOPs pay for
     bounded: bool = False  # whether its allowance, FLOPs or seconds may stop it inside a step
     lockstep: bool = False  # whether its rows run in step
+    partable: bool = False  # whether they do so only to share scarce FLOPs fairly
     ended: int = 0  # rows that ended by themselves
     used: int = 0  # tokens generated
     prompt_tokens: int = 0
@@ -187,6 +188,7 @@ class Engine:
                     f"{len(request.rows)} rows in step may take {wanted} MiB of memory and cache_mb is {have}; raise it"
                 )
             # what FLOPs pay for depends on the memory anyway: where it is too small, the rows come and go one by one instead
+            ticket.partable = fits and not ticket.lockstep
             ticket.lockstep = fits
         self.kept.drop(search, request.dropped)
         unit = _Unit()
@@ -515,10 +517,9 @@ class Engine:
     def _loosened(self, unit: _Unit) -> bool:
         """Lets rows that run in step only to share scarce FLOPs fairly come and go one by one instead; whether they did."""
         ticket = unit.rows[0].ticket
-        rules = ticket.request.first is not None or ticket.request.allowance is not None
-        if rules or not ticket.lockstep or len(unit.rows) == 1:
+        if not ticket.partable or len(unit.rows) == 1:
             return False
-        ticket.lockstep = False
+        ticket.partable = ticket.lockstep = False
         self._withdraw(unit)
         singles = [_Unit([live]) for live in unit.rows]
         for single in singles:

@@ -1,0 +1,107 @@
+"""What may happen around a run: its server comes and goes, the disk is full, it is told to stop. It ends, or stops in one line
+and goes on later, and its rows are those of a run that nobody disturbed. The long form is `make soak`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from crashes import Child, Files, Nursery, Server, Setting, Stage, in_order, lease_rows, restarted_at_random, stored
+from postgres import Postgres
+
+from store.database import open_database
+from store.runs import find_run
+
+WORKERS = 4
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as made:
+        yield made
+
+
+def test_a_server_that_is_stopped_and_started_under_four_workers_costs_no_row(nursery: Nursery, postgres: Postgres) -> None:
+    stage = Stage(nursery, Server(postgres.url("chaos")), Setting.fake("beam", 32, shard=4, n=4, keep=2))
+    where = stage.fresh()
+    workers = [stage.start(where, pause=0.1) for _ in range(WORKERS)]
+    for worker in workers:
+        worker.until("point")
+    stops = restarted_at_random(postgres, workers, Random(0), between=(1, 3), down=(0, 1))
+    endings = [worker.wait() for worker in workers]
+    for ending in endings:
+        assert ending.code == 0, ending.traceback
+    after = stored(where)
+    assert not after.faults
+    stage.check_end(where)
+    in_order(endings)
+    assert stops >= 4
+    assert sum(sum(ending.made.values()) for ending in endings) == after.tokens  # nothing was generated twice
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_full_disk_stops_the_run_in_one_line_and_it_goes_on_when_there_is_room(
+    nursery: Nursery, tmp_path: Path, share: float
+) -> None:
+    place = Files(tmp_path)
+    stage = Stage(nursery, place, Setting.fake("beam", 24, n=8, keep=4))
+    least, most = pages(str(place.folder / "planned.db")), pages(next(map(str, place.folder.glob("run-*.db"))))
+    assert most > least + 10
+    where = stage.fresh()
+    before = stored(where)
+    full = stage.start(where, most_pages=int(least + share * (most - least))).wait()
+    assert (full.error[0], full.code) == ("WriteError", 74), full.traceback
+    assert full.error[1].endswith("database or disk is full; free some disk space and run the same command again")
+    assert "\n" not in full.error[1]
+    assert stage.check(where, [full], before).replies  # and what is there is whole
+    stage.run(where)
+    stage.check_end(where)
+
+
+def pages(path: str) -> int:
+    connection = sqlite3.connect(path)
+    try:
+        return int(connection.execute("PRAGMA page_count").fetchone()[0])
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("replies", [1, 5, 20])
+def test_a_run_that_is_told_to_stop_gives_its_shard_back_and_goes_on_later(
+    nursery: Nursery, tmp_path: Path, name: str, replies: int
+) -> None:
+    stage = Stage(nursery, Files(tmp_path), Setting.fake("beam", 4, n=4, keep=2))
+    where = stage.fresh()
+    before = stored(where)
+    worker = stage.start(where, pause=0.02)
+    worker.until("made", replies)
+    told = time.monotonic()
+    worker.send(getattr(signal, name))
+    ending = worker.wait()
+    assert time.monotonic() - told < 10
+    assert ending.error[0] == {"SIGINT": "KeyboardInterrupt", "SIGTERM": "_Terminated"}[name], ending.traceback
+    stage.check(where, [ending], before)
+    assert {row["owner"] for row in lease_rows(where)} == {""}
+    with open_database(where) as database:
+        assert find_run(database, "latest").status == "interrupted"
+    stage.run(where)
+    stage.check_end(where)
+
+
+def test_a_worker_that_is_told_to_stop_twice_stops_at_once(nursery: Nursery, tmp_path: Path) -> None:
+    stage = Stage(nursery, Files(tmp_path), Setting.fake("beam", 4, n=4, keep=2))
+    where = stage.fresh()
+    worker: Child = stage.start(where, pause=0.5)  # it meets the first signal at the end of its sleep
+    worker.until("made")
+    worker.send(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
+    assert worker.wait(10).code in (-signal.SIGTERM, 1)
+    stage.run(where)
+    stage.check_end(where)
