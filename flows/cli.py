@@ -315,26 +315,34 @@ def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool
         raise typer.Exit(1)
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: to be met as Ctrl-C is. What was answered is written, and the lease is given back."""
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM: what was answered is written, and the lease is given back. No KeyboardInterrupt, which the libraries
+    between here and the work take for theirs."""
 
 
-def _terminated(signum: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
-    raise _Terminated
+def _stop(signum: int, frame: object) -> None:
+    signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
+    raise _Stopped(signum)
+
+
+def _say_stopped(signum: int) -> None:
+    how = "interrupted" if signum == signal.SIGINT else "terminated"
+    sys.stderr.write(f"ponderosa: {how}; the same command again, or `ponderosa resume`, goes on from here\n")
+    raise SystemExit(128 + signum)
 
 
 def main() -> None:
     """The entry point: every error that is the user's to mend is one line and an exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
-    signal.signal(signal.SIGTERM, _terminated)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _stop)
     try:
         app()
-    except KeyboardInterrupt as stop:
-        how, code = ("terminated", 143) if isinstance(stop, _Terminated) else ("interrupted", 130)
-        sys.stderr.write(f"ponderosa: {how}; the same command again goes on from here\n")
-        raise SystemExit(code) from None
-    except Exception as error:
+    except _Stopped as stop:
+        _say_stopped(int(stop.args[0]))
+    except BaseException as error:
+        if type(error).__name__ == "TerminationSignal":  # what Prefect makes of SIGTERM within a flow
+            _say_stopped(signal.SIGTERM)
         exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
         if os.environ.get("PONDEROSA_DEBUG") or exits is None:
             raise

@@ -7,7 +7,7 @@ import time
 from flows import launch, tables
 from flows.parts import spec
 from store import queries
-from store.database import open_database
+from store.database import open_database, public
 
 STRATEGIES = (
     "greedy",
@@ -44,5 +44,5 @@ def run(problems: int, database: str, plain: bool) -> None:
             f"{outside:.0f} ({outside / wall:.0%}) starting up, Prefect, storing, Python"
         )
     out.print(f"\nruns      {' '.join(ids[: len(STRATEGIES)])}\n          {' '.join(ids[len(STRATEGIES) :])}")
-    out.print(f"database  {database}")
+    out.print(f"database  {public(database)}")
     tables.hints(ids[len(STRATEGIES) - 2], database)

@@ -23,16 +23,22 @@ from prefect.cache_policies import NO_CACHE
 from flows import work
 from flows.progress import said, shown
 from search.types import RunSpec
-from store.database import open_database
+from store.database import open_database, public
 from store.leases import Held
 from store.queries import summary
-from store.runs import close_run, planned
+
+
+def located(database: str) -> str:
+    """The database's place. Prefect stores and shows what a flow is called with, so a URL with a password is not among it: what
+    is, says where to look."""
+    secret = os.environ.get("PONDEROSA_DATABASE", "")
+    return secret if "://" in secret and public(secret) == database else database
 
 
 @task(name="plan", cache_policy=NO_CACHE)
 def plan(spec_json: str, database: str, name: str) -> int:
     """Writes the run's attempts; how many are still to be done."""
-    with open_database(database) as opened:
+    with open_database(located(database)) as opened:
         return sum(not a.closed for a in work.plan(opened, RunSpec.from_json(spec_json), name))
 
 
@@ -40,11 +46,8 @@ def plan(spec_json: str, database: str, name: str) -> int:
 def solve_shard(spec_json: str, database: str, shard: int, title: str, show: bool) -> int | None:
     """Solves one shard; how many of the run's problems are done after it, or None where another process has the shard."""
     spec = RunSpec.from_json(spec_json)
-    with open_database(database) as opened, shown(title, show) as watch:
-        known = planned(opened, spec.id)
-        before = sum(a.closed for a in known)
-        progress = work.Progress(total=len(known), done=before, before=before)
-        found = work.work_shard(opened, spec, shard, watch, progress)
+    with open_database(located(database)) as opened, shown(title, show) as watch:
+        found = work.work_shard(opened, spec, shard, watch, work.started(opened, spec.id))
         return None if isinstance(found, Held) else found.done
 
 
@@ -54,18 +57,16 @@ def evaluate(spec_json: str, database: str, name: str = "", show: bool = False, 
     spec = RunSpec.from_json(spec_json)
     if not planned_before:
         plan(spec_json, database, name)
-    with open_database(database) as opened:
+    with open_database(located(database)) as opened:
         work.join(opened, spec, said)
 
         def solve(shard: int) -> object:
             done = solve_shard(spec_json, database, shard, name or str(spec.strategy), show)
             return Held(f"{spec.id}/{shard}", "another process", 0.0) if done is None else done
 
-        try:
+        with work.closing(opened, spec.id):
             work.through(opened, spec.id, solve, said)
-        finally:
-            close_run(opened, spec.id)
-            found = summary(opened, spec.id)
+        found = summary(opened, spec.id)
     create_table_artifact(
         key=f"run-{spec.id}",
         table=[{"run": spec.id, "strategy": str(spec.strategy), "accuracy": found.accuracy, "problems": found.problems}],

@@ -12,7 +12,7 @@ from flows import work
 from flows.cli import FOLDER
 from flows.progress import said, shown
 from search.types import RunSpec
-from store.database import open_database
+from store.database import open_database, public
 from store.runs import find_run, retry
 
 
@@ -33,9 +33,10 @@ def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain:
     _quiet()
     warm.join()
     jsons = [spec.json() for spec in specs]
+    where = _without_password(database)
     if len(specs) == 1:
-        return [flows.evaluate(jsons[0], database, names[0], show=True)]
-    return flows.sweep(jsons, database, list(names), show=True)
+        return [flows.evaluate(jsons[0], where, names[0], show=True)]
+    return flows.sweep(jsons, where, list(names), show=True)
 
 
 def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool = False, plain: bool = False) -> str:
@@ -54,8 +55,14 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
     from flows import evaluate as flows
 
     _quiet()
-    flows.evaluate(run.spec.json(), database, run.name or run.id, show=True, planned_before=True)
+    flows.evaluate(run.spec.json(), _without_password(database), run.name or run.id, show=True, planned_before=True)
     return run.id
+
+
+def _without_password(database: str) -> str:
+    """What Prefect may show of the place; the flows find the whole in the environment."""
+    os.environ["PONDEROSA_DATABASE"] = database
+    return public(database)
 
 
 def _plain(spec: RunSpec, name: str, database: str) -> str:

@@ -73,7 +73,7 @@ def comparison(opened: Database, ids: Sequence[str], title: str = "") -> Table:
 
 def compare(database: str, ids: Sequence[str]) -> int:
     """What a run or a sweep prints at its end; how many problems failed."""
-    from store.database import open_database
+    from store.database import open_database, public
 
     out = console()
     with open_database(database) as opened:
@@ -84,15 +84,16 @@ def compare(database: str, ids: Sequence[str]) -> int:
     out.print(LEGEND)
     for run_id, count in failed:
         out.print(f"run {run_id}: {count} problems failed and count as wrong; ponderosa show {run_id}")
-    out.print(f"\nruns      {' '.join(ids)}\ndatabase  {database}")
+    out.print(f"\nruns      {' '.join(ids)}\ndatabase  {public(database)}")
     hints(ids[-1], database)
     return sum(count for _, count in failed)
 
 
 def hints(run_id: str, database: str) -> None:
     from flows.cli import DATABASE
+    from store.database import public
 
-    where = "" if database == DATABASE else f" --database {database}"
+    where = "" if database == DATABASE else f" --database {public(database)}"
     out = console()
     out.print("try       " + f"ponderosa show {run_id}{where}")
     out.print("          " + f"ponderosa candidates {run_id} --limit 20{where}")

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -24,10 +25,11 @@ from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
 from search.tree import Tree
 from search.types import Join, Part, Problem, Question, RunSpec, Verifier
+from store import queries
 from store.database import Database
-from store.errors import Unavailable
+from store.errors import StoreError, Unavailable
 from store.journal import Grade, StoreJournal
-from store.leases import Held, claim, this_process
+from store.leases import Held, claim, readable, this_process
 from store.runs import (
     Planned,
     begin_run,
@@ -40,7 +42,7 @@ from store.runs import (
     sessions,
     unreplayable,
 )
-from store.schema import TRIES
+from store.schema import CLOSED, TRIES
 from verifiers.extract import extractor_for
 from verifiers.grade import Graders, Verdict, grader_for
 from verifiers.registry import check_verifier, load_verifier
@@ -196,9 +198,10 @@ def work_shard(
         progress = progress or Progress(total=len(due))
         restart(database, [i for i in unreplayable(database, spec.id) if i in due], lease)
         verifier, join = verifier_of(spec.verifier)
-        # those that failed, or that their worker died of, run alone, so that they take no other with them
-        together = [a for a in due.values() if not a.tries]
-        alone = [a for a in due.values() if a.tries]
+        # those that failed here, or that two workers have died of, run alone, so that they take no other with them; a first
+        # death may have been the machine's
+        together = [a for a in due.values() if a.tries < 2]
+        alone = [a for a in due.values() if a.tries >= 2]
         diverged: list[str] = []
         with (
             Graders() as graders,
@@ -266,13 +269,30 @@ def evaluate(database: Database, spec: RunSpec, name: str = "", watch: Watcher =
 def resume(database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = _unsaid) -> None:
     """Does what is left of a run that is in the database, beside any other process that does."""
     join(database, spec, say)
-    known = planned(database, spec.id)
-    before = sum(a.closed for a in known)
-    progress = Progress(total=len(known), done=before, before=before)
-    try:
+    progress = started(database, spec.id)
+    with closing(database, spec.id):
         through(database, spec.id, lambda shard: work_shard(database, spec, shard, watch, progress), say)
-    finally:
-        close_run(database, spec.id)
+
+
+@contextmanager
+def closing(database: Database, run_id: str) -> Iterator[None]:
+    """Ends the run as it stands after the block, unless the database itself failed in it."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except BaseException:
+        close_run(database, run_id)
+        raise
+    close_run(database, run_id)
+
+
+def started(database: Database, run_id: str) -> Progress:
+    """How far a run is that this process begins to work on."""
+    attempts = queries.attempts(database, run_id)
+    before = sum(a.status in CLOSED for a in attempts)
+    right, failed = sum(bool(a.correct) for a in attempts), sum(a.status == "failed" for a in attempts)
+    return Progress(total=len(attempts), done=before, before=before, right=right, failed=failed)
 
 
 def begin_again(database: Database, run_id: str) -> None:
@@ -281,8 +301,7 @@ def begin_again(database: Database, run_id: str) -> None:
     for shard in open_shards(database, run_id):
         lease = claim(database, run_id, shard)
         if isinstance(lease, Held):
-            owner = lease.owner.rsplit("/", 1)[0]
-            raise Unavailable(f"shard {lease.shard} is at work in another process ({owner}); stop that one first")
+            raise Unavailable(f"shard {lease.shard} is at work in {readable(lease.owner)}; stop that one first")
         try:
             restart(database, [a.attempt_id for a in planned(database, run_id, shard) if not a.closed], lease)
         finally:
@@ -299,7 +318,7 @@ def through(database: Database, run_id: str, solve: Callable[[int], object], say
         if len(held) == len(shards):
             if not said:
                 said = True
-                owners = ", ".join(sorted({each.owner.rsplit("/", 1)[0] for each in held}))
+                owners = ", ".join(sorted({readable(each.owner) for each in held}))
                 say(f"waiting for {len(held)} of the run's shards that other processes have ({owners})")
             time.sleep(PAUSE)
 
@@ -322,7 +341,7 @@ def environment(spec: RunSpec) -> dict[str, str]:
         "processor": _processor(),
         "system": platform.system(),
         "device": str(getattr(engine, "device", "unknown")),
-        "dtype": str(getattr(getattr(engine, "forward", None), "dtype", "unknown")),
+        "dtype": str(spec.generator.params.get("dtype", "float32")),
         "path": type(getattr(engine, "forward", engine)).__name__,
         "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
         "commit": _commit(),

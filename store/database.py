@@ -59,25 +59,28 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """One consistent view; takes no lock that a writer waits for."""
         with self._readers.connect() as connection, connection.begin():
+            if not self.is_sqlite:  # who reads may think about it; who writes holds others up
+                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One transaction: committed at the end of the block, rolled back if it raises."""
+    def write(self, patience: float = BUSY_SECONDS) -> Iterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back if it raises. `patience`: seconds to wait for other
+        writers of the file."""
         if not self.is_sqlite:
             with self.engine.begin() as connection:
                 yield connection
             return
-        with _turn(self.shown), self.engine.begin() as connection:
+        with _turn(self.shown, patience), self.engine.begin() as connection:
             yield connection
 
-    def transact(self, work: Callable[[Connection], T], reading: bool = False) -> T:
+    def transact(self, work: Callable[[Connection], T], reading: bool = False, patience: float = AWAY_SECONDS) -> T:
         """Does the work in one transaction, again from its start where the server was away: it must not matter whether it was
-        done once or twice. Raises StoreError in one line where the database cannot be written."""
-        until, pause = time.monotonic() + AWAY_SECONDS, 0.05
+        done once or twice. Raises StoreError in one line where the database cannot be written for `patience` seconds."""
+        until, pause = time.monotonic() + patience, 0.05
         while True:
             try:
-                with self.read() if reading else self.write() as connection:
+                with self.read() if reading else self.write(patience) as connection:
                     return work(connection)
             except DBAPIError as error:
                 if not _transient(error) or time.monotonic() > until:
@@ -131,6 +134,12 @@ def open_database(where: str | os.PathLike[str], create: bool = True) -> Databas
         engine.dispose()
         raise
     return Database(engine, shown)
+
+
+def public(where: str | os.PathLike[str]) -> str:
+    """The place as it may be shown: a URL without its password."""
+    name = os.fspath(where)
+    return make_url(name).render_as_string(hide_password=True) if "://" in name else name
 
 
 # ------------------------------------------------------------------------------------------------- what is to be opened
@@ -190,9 +199,17 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "begin", _on_begin)
         return engine
     try:
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10, "options": _SERVER_SIDE})
     except (ImportError, NoSuchModuleError) as error:
         raise StoreError(f"the driver of '{url.drivername}' is not installed; write postgresql://USER@HOST/NAME") from error
+
+
+# A worker that is paused, or whose host is gone, in the middle of a transaction must not keep its locks: the server ends what
+# does nothing for 20 s, and looks after 30 s whether the other side is still there.
+_SERVER_SIDE = (
+    "-c idle_in_transaction_session_timeout=20s "
+    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+)
 
 
 def _on_connect(connection: sqlite3.Connection, _: object) -> None:
@@ -211,21 +228,21 @@ def _on_begin(connection: Connection) -> None:
 
 
 @contextmanager
-def _turn(path: str) -> Iterator[None]:
+def _turn(path: str, patience: float) -> Iterator[None]:
     """This process's (and thread's) turn to write the file. The lock dies with its holder."""
     try:
         held = os.open(path + "-turn", os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise WriteError(f"cannot write beside the database '{path}': {error.strerror}; check the folder's rights") from error
     try:
-        until = time.monotonic() + BUSY_SECONDS
+        until = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
                 if time.monotonic() > until:
-                    said = f"another process has been writing the database '{path}' for {BUSY_SECONDS:.0f} s"
+                    said = f"another process has been writing the database '{path}' for {patience:.0f} s"
                     raise Unavailable(f"{said}; wait for it or stop it, and run the same command again") from error
             time.sleep(random.uniform(0.0005, 0.005))
         yield
@@ -236,7 +253,8 @@ def _turn(path: str) -> Iterator[None]:
 # --------------------------------------------------------------------------------------------------------------- errors
 
 _PERMANENT = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
-_AWAY = ("57P01", "57P02", "57P03", "40001", "40P01", "53300")  # shut down, starting up; serialisation, deadlock; full house
+# shut down, starting up, idle for too long; serialisation, deadlock; full house
+_AWAY = ("57P01", "57P02", "57P03", "25P03", "25P04", "40001", "40P01", "53300")
 
 
 def _transient(error: DBAPIError) -> bool:
@@ -252,8 +270,10 @@ def _transient(error: DBAPIError) -> bool:
 def explained(error: DBAPIError, shown: str, doing: str = "write") -> StoreError:
     """A driver's error in one line: what, which database, and the remedy."""
     words = str(error.orig).strip().splitlines()
-    said = (words[-1] if words else type(error.orig).__name__).strip()
-    low, state = said.lower(), getattr(error.orig, "sqlstate", None)
+    state = getattr(error.orig, "sqlstate", None)
+    # of a statement's error the first line tells, of a connection's the last
+    said = (words[0 if state else -1] if words else type(error.orig).__name__).strip()
+    low = said.lower()
     if "disk is full" in low or "disk i/o" in low or state in ("53100", "58030"):
         return WriteError(f"cannot {doing} the database '{shown}': {said}; free some disk space and run the same command again")
     if "readonly" in low or "read-only" in low or state == "25006":
@@ -266,7 +286,8 @@ def explained(error: DBAPIError, shown: str, doing: str = "write") -> StoreError
         return StoreError(f"cannot {doing} the database '{shown}': {said}; check the file and its rights")
     if _transient(error):
         return Unavailable(f"cannot {doing} the database '{shown}': {said}; start the server and run the same command again")
-    return StoreError(f"cannot {doing} the database '{shown}': {said}; check the URL, the user and the password")
+    remedy = "see the server's log" if state and state[:2] not in ("28", "3D") else "check the URL, the user and the password"
+    return StoreError(f"cannot {doing} the database '{shown}': {said}; {remedy}")
 
 
 # ------------------------------------------------------------------------------------------------------------- versions
@@ -344,4 +365,4 @@ def _use_wal(engine: Engine) -> None:
         raw.close()
 
 
-__all__ = ["Database", "StoreError", "explained", "insert_new", "open_database"]
+__all__ = ["Database", "StoreError", "explained", "insert_new", "open_database", "public"]

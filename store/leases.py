@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -58,6 +58,7 @@ class Lease:
     def fence(self, connection: Connection, progress: int) -> None:
         """Makes the transaction one of this owner: renews the heartbeat, counts what it writes. Raises LeaseLost where another
         has taken over; nothing of the transaction is written then."""
+        _bounded(connection)
         renewed = update(schema.lease).where(_L.shard == self.shard, _L.epoch == self.epoch, _L.owner == self.owner)
         values = {"heartbeat": _now(connection), "progress": _L.progress + progress}
         if connection.execute(renewed.values(values)).rowcount != 1:
@@ -93,19 +94,21 @@ class Lease:
             stop.set()
             thread.join()
             if not self.lost:
-                self.release()
+                with suppress(StoreError):  # the database is away: the shard is free when the heartbeat is old, or at once
+                    self.release()  # where this process is known to be dead
 
     def release(self) -> None:
         """Gives the shard back; another may have it at once."""
         given = update(schema.lease).where(_L.shard == self.shard, _L.epoch == self.epoch, _L.owner == self.owner)
-        self.database.transact(lambda connection: connection.execute(given.values(owner="")))
+        self.database.transact(lambda connection: connection.execute(given.values(owner="")), patience=5.0)
 
 
 def claim(database: Database, run_id: str, shard: int, owner: str = "", stale: float = STALE) -> Lease | Held:
     """The shard, if nobody has it or its owner is gone; else who has it. Idempotent for one owner."""
-    key, owner = f"{run_id}/{shard}", owner or this_process()
+    key, owner = f"{run_id}/{shard}", owner or f"{this_process()}/{uuid.uuid4().hex[:8]}"  # no two claims are one's
 
     def work(connection: Connection) -> Lease | Held:
+        _bounded(connection)
         free = {"shard": key, "owner": "", "epoch": 0, "heartbeat": 0.0, "progress": 0}
         insert_new(connection, schema.lease, [free])
         now = _now(connection)
@@ -127,6 +130,13 @@ def claim(database: Database, run_id: str, shard: int, owner: str = "", stale: f
     return database.transact(work)
 
 
+def _bounded(connection: Connection) -> None:
+    """A worker that is paused in the middle of a transaction must not keep the lease's row for longer."""
+    version = connection.dialect.server_version_info if connection.dialect.name == "postgresql" else None
+    if version is not None and version >= (17,):
+        connection.exec_driver_sql("SET LOCAL transaction_timeout = '30s'")
+
+
 def _of(run_id: str, shard: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return schema.attempt.c.run_id == run_id, schema.attempt.c.shard == shard
 
@@ -137,13 +147,14 @@ def _charge(connection: Connection, run_id: str, shard: int, owner: str, progres
     if progress:
         return
     attempt = schema.attempt
-    said = f"its worker died or hung ({owner})"
+    said = f"its worker died or hung ({readable(owner)})"
     tried = update(attempt).where(*_of(run_id, shard), attempt.c.status == "running")
     connection.execute(tried.values(tries=attempt.c.tries + 1, error=said))
     out = (*_of(run_id, shard), attempt.c.status == "running", attempt.c.tries >= schema.TRIES)
     ids = connection.scalars(select(attempt.c.id).where(*out)).all()
     for attempt_id, usage, replies in summed(connection, attempt.c.id.in_(ids)):
-        closed = {"status": "failed", "verdict": "none", "correct": False, "replies": replies, **usage.asdict()}
+        result = {"reason": "the search failed", "votes": "[]", "verdict": "none", "correct": False}
+        closed = {"status": "failed", "replies": replies, **result, **usage.asdict()}
         connection.execute(update(attempt).where(attempt.c.id == attempt_id).values(closed))
 
 
@@ -160,6 +171,12 @@ def _now(connection: Connection) -> ColumnElement[float]:
 def this_process() -> str:
     """A name for this process that no other has: host, boot, process id and its start."""
     return f"{socket.gethostname()}/{_boot()}/{os.getpid()}/{_start(os.getpid()) or _token()}"
+
+
+def readable(owner: str) -> str:
+    """An owner for people."""
+    host, _, pid = (*owner.split("/"), "", "")[:3]
+    return f"process {pid} on {host}" if pid.isdigit() else owner
 
 
 def is_dead(owner: str) -> bool:
@@ -192,4 +209,4 @@ def _start(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-__all__ = ["BEAT", "HANG", "STALE", "Held", "Lease", "claim", "is_dead", "this_process"]
+__all__ = ["BEAT", "HANG", "STALE", "Held", "Lease", "claim", "is_dead", "readable", "this_process"]

@@ -15,7 +15,6 @@ from search.packing import unpack_all
 from search.types import Embedding, Embeddings, Extension, Finish, Packed, Reading, Readings, Reply, Request, Step
 
 from . import schema
-from .errors import StoreError
 from .values import exact_text
 
 
@@ -39,8 +38,7 @@ class Recorded:
     vectors: dict[int, list[bytes]]
 
     def reply(self, request: Request) -> Reply | None:
-        """The next reply, None after the last. Raises Diverged where it is the reply to another request, StoreError where it is
-        not whole."""
+        """The next reply, None after the last. Raises Diverged where it is the reply to another request, or not whole."""
         if not self.replies:
             return None
         found = self.replies.popleft()
@@ -52,7 +50,7 @@ class Recorded:
             )
         reply, rows = self._rebuilt(found)
         if rows != found.rows:
-            raise StoreError(f"reply {found.number} has {rows} of its {found.rows} rows; run `ponderosa audit`")
+            raise Diverged(f"reply {found.number} in the journal has {rows} of its {found.rows} rows; run `ponderosa audit`")
         return reply
 
     def _rebuilt(self, found: _Kept) -> tuple[Reply, int]:

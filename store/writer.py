@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -22,7 +23,9 @@ class Writer(Generic[B]):
         self._waiting: list[B] = []
         self._given = 0  # the last number given
         self._done = 0  # the last one written
-        self._share = 0.0  # seconds of the last transaction, for each of its commits
+        self._shares: deque[tuple[int, float]] = deque(
+            maxlen=1024
+        )  # last number of a transaction, seconds for each of its commits
         self._failure: BaseException | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -31,6 +34,8 @@ class Writer(Generic[B]):
         """Queues a batch; its number."""
         with self._changed:
             self._refuse()
+            if self._closing:
+                raise RuntimeError("the writer is closed")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
                 self._thread.start()
@@ -41,14 +46,20 @@ class Writer(Generic[B]):
 
     def written(self, number: int, wait: bool = False) -> float | None:
         """None while the batch is on its way, else the seconds that its writing took: its share of the transaction's."""
-        if self._done < number or self._failure is not None:
-            with self._changed:
-                while wait and self._done < number and self._failure is None:
-                    self._changed.wait()
-                if self._done < number:
-                    self._refuse()
-                    return None
-        return self._share
+        if self._done < number and not wait and self._failure is None:
+            return None
+        with self._changed:
+            while wait and self._done < number and self._failure is None:
+                self._changed.wait()
+            if self._done < number:
+                self._refuse()
+                return None
+            share = 0.0
+            for last, each in reversed(self._shares):
+                if last < number:
+                    break
+                share = each
+            return share
 
     @property
     def last(self) -> int:
@@ -85,6 +96,6 @@ class Writer(Generic[B]):
                     self._changed.notify_all()
                 return
             with self._changed:
-                self._share = (time.monotonic() - began) / len(batches)
                 self._done += len(batches)
+                self._shares.append((self._done, (time.monotonic() - began) / len(batches)))
                 self._changed.notify_all()

@@ -20,11 +20,13 @@ import itertools
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter, defaultdict
@@ -39,17 +41,18 @@ from postgres import Postgres
 from sqlalchemy import Connection, delete, event, func, insert, select, text
 from sqlalchemy.engine import Engine
 
-from flows import work
+from flows import cli, work
 from search.drive import Driver
 from search.strategies import STRATEGIES
 from search.tree import Tree
 from search.types import ROOT, Ask, Choice, Join, Part, Problem, Reply, RunSpec, Until
+from store import database as store_database
 from store import schema
 from store.database import Database, open_database
 from store.journal import StoreJournal
 from store.leases import BEAT, STALE, Held, Lease, is_dead
 from store.leases import claim as store_claim
-from store.runs import begin_run, close_run
+from store.runs import begin_run
 
 # what differs between two runs of one spec, whoever did them: times, and who did it
 TIMES = {"created", "ended", "seconds", "queue_seconds", "generate_seconds", "verify_seconds", "embed_seconds", "store_seconds"}
@@ -273,6 +276,7 @@ class Job:
     owner: str = ""
     stale: float = STALE
     beat: float = BEAT
+    idle: float = 20.0  # seconds after which a PostgreSQL server ends a transaction that does nothing
     look: float = 0.05  # seconds between two looks at shards that others have
     most_pages: int = 0  # of an SQLite file: a disk that is full
     model: str = "fake"
@@ -283,12 +287,15 @@ Say = Callable[..., None]
 
 def _prepare(job: Job, say: Say) -> None:
     """Puts the probes in. The process ends with the job, so nothing is put back."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, cli._stop)  # as the command does
     if job.model == "fake":
         STRATEGIES["failing"] = Failing
         work.generator_of = lambda part: FakeModel(FakeGenerator(width=3, order="mixed"))  # type: ignore[assignment, return-value]
         work.verifier_of = lambda part: (FakeVerifier(by_text), Join.MIN)  # type: ignore[assignment]
         work.extractor_for = lambda meta: boxed  # type: ignore[assignment]
     work.PAUSE = job.look
+    store_database._SERVER_SIDE = re.sub(r"timeout=\d+s", f"timeout={job.idle}s", store_database._SERVER_SIDE)
     _watch_commits(job, say)
     _watch_leases(job, say)
     _watch_searches(job, say)
@@ -306,12 +313,12 @@ def _watch_commits(job: Job, say: Say) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if number == job.stop_in:
             say("stopped")
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread: not a step further
         say("point", number)
 
     @contextlib.contextmanager
-    def counting(self: Database) -> Iterator[Connection]:
-        with write(self) as connection:
+    def counting(self: Database, *how: Any) -> Iterator[Connection]:
+        with write(self, *how) as connection:
             yield connection
             point()
         point()
@@ -381,11 +388,8 @@ def _live(job: Job, say: Say) -> int:
     """The child: works on the run until nothing is left; its exit code."""
     try:
         _prepare(job, say)
-        with open_database(job.where) as database:
-            try:
-                work.through(database, job.spec.id, lambda shard: work.work_shard(database, job.spec, shard))
-            finally:
-                close_run(database, job.spec.id)
+        with open_database(job.where) as database, work.closing(database, job.spec.id):
+            work.through(database, job.spec.id, lambda shard: work.work_shard(database, job.spec, shard))
         say("finished")
         return 0
     except BaseException as error:
@@ -404,10 +408,6 @@ def _tend(report: str, job: Job) -> int:
         return pid
     code = 1
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        from flows.cli import _terminated
-
-        signal.signal(signal.SIGTERM, _terminated)
         out = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         code = _live(job, lambda *words: os.write(out, (" ".join(map(str, words)) + "\n").encode()) and None)
     finally:
@@ -418,8 +418,7 @@ def main() -> None:
     """The nursery: reads pickled commands, answers each with a line; its end is the end of its children."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     living: set[int] = set()
-    for heavy in ("flows.cli", "psycopg"):  # once here, and not in every child
-        importlib.import_module(heavy)
+    importlib.import_module("psycopg")  # once here, and not in every child
     while True:
         try:
             command, *arguments = pickle.load(sys.stdin.buffer)
@@ -515,13 +514,18 @@ class Child:
         lines = self.report.read_text().split("\n")[:-1]  # what follows the last line's end was cut off
         return tuple(_words(line) for line in lines)
 
-    def until(self, kind: str, times: int = 1, seconds: float = 60.0) -> None:
-        """Waits until it has said a word so often."""
+    def until(self, kind: str, times: int = 1, seconds: float = 60.0, or_end: bool = False) -> None:
+        """Waits until it has said a word so often; it may end before where `or_end`."""
         until = time.monotonic() + seconds
-        while sum(words[0] == kind for words in self.words()) < times:
+        while not self._said(kind, times):
             assert time.monotonic() < until, f"a worker did not say '{kind}' within {seconds} s: {self.words()[-3:]}"
-            assert not self.ended or sum(words[0] == kind for words in self.words()) >= times, self.words()[-1:]
+            if self.ended and not self._said(kind, times):
+                assert or_end, f"a worker ended and did not say '{kind}': {self.words()[-1:]}"
+                return
             time.sleep(0.001)
+
+    def _said(self, kind: str, times: int) -> bool:
+        return sum(words[0] == kind for words in self.words()) >= times
 
     @property
     def ended(self) -> bool:
@@ -621,7 +625,7 @@ class Stage:
         before = self._last[1] if self._last[0] == where else stored(where)
         child = self.start(where, **how)
         if kill_after is not None:
-            child.until("lease")
+            child.until("lease", or_end=True)
             time.sleep(kill_after)
             child.send(signal.SIGKILL)
         ending = child.wait()

@@ -73,7 +73,7 @@ def pages(path: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("replies", [1, 5, 20])
+@pytest.mark.parametrize("replies", [1, 5, 12])
 def test_a_run_that_is_told_to_stop_gives_its_shard_back_and_goes_on_later(
     nursery: Nursery, tmp_path: Path, name: str, replies: int
 ) -> None:
@@ -86,7 +86,7 @@ def test_a_run_that_is_told_to_stop_gives_its_shard_back_and_goes_on_later(
     worker.send(getattr(signal, name))
     ending = worker.wait()
     assert time.monotonic() - told < 10
-    assert ending.error[0] == {"SIGINT": "KeyboardInterrupt", "SIGTERM": "_Terminated"}[name], ending.traceback
+    assert ending.error == ("_Stopped", str(int(getattr(signal, name)))), ending.traceback
     stage.check(where, [ending], before)
     assert {row["owner"] for row in lease_rows(where)} == {""}
     with open_database(where) as database:

@@ -88,6 +88,9 @@ def test_a_sweep_compares_its_runs_in_one_table(tmp_path: Path) -> None:
     assert done.stdout.count("[0.") >= 2
 
 
+COSTS = ("--flops", "2e12", "--seconds", "1.5")
+
+
 @pytest.mark.parametrize("command", [["solve", "q"], ["run"], ["sweep", "--strategy", "greedy", "--strategy", "beam"]])
 def test_every_option_of_sampling_and_budget_has_a_flag(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[RunSpec] = []
@@ -103,12 +106,12 @@ def test_every_option_of_sampling_and_budget_has_a_flag(command: list[str], monk
     ):
         asked.clear()
         done = CliRunner().invoke(
-            app, [*command, *flags.split(), "--candidates", "9", "--budget", "1k", "--stop", "The end", "--stop", "##"]
+            app, [*command, *flags.split(), "--candidates", "9", "--budget", "1k", *COSTS, "--stop", "The end", "--stop", "##"]
         )
         assert done.exit_code == 0, done.output
         assert {spec.stops for spec in asked} == {("The end", "##")}
         assert {spec.sampling for spec in asked} == {sampling}
-        assert {spec.budget for spec in asked} == {Budget(tokens=1000, candidates=9)}
+        assert {spec.budget for spec in asked} == {Budget(tokens=1000, candidates=9, flops=2e12, seconds=1.5)}
         assert len(asked) == max(1, command.count("--strategy"))
 
 

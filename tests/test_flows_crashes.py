@@ -67,11 +67,10 @@ def loaded() -> Iterator[Nursery]:
 def printed(request: pytest.FixtureRequest) -> Iterator[None]:
     """How many kills there were, at the end."""
     yield
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if COUNTED and reporter is not None:
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled():
         said = ", ".join(f"{count} {what}" for what, count in COUNTED.items())
-        reporter.ensure_newline()
-        reporter.write_line(f"kills: {said}; 0 lost, 0 twice")
+        print(f"\n{sum(COUNTED.values())} kills: {said}")  # noqa: T201
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -116,15 +115,15 @@ def test_killed_at_every_commit_point_and_again_in_the_recovery_a_run_ends_as_if
 
 
 def test_a_strategy_that_raises_fails_after_three_tries_wherever_its_worker_is_killed(nursery: Nursery, place: Place) -> None:
-    stage = Stage(nursery, place, Setting.fake("failing", 2))
+    stage = Stage(nursery, place, Setting.fake("failing", 1))
     assert {row["status"] for row in stage.whole["attempt"]} == {"failed"}
-    assert killed_at_every_point(stage, "a failing strategy") >= 24
+    assert killed_at_every_point(stage, "a failing strategy") >= 16
 
 
 def test_two_workers_that_are_killed_while_they_share_the_shards_of_a_run(nursery: Nursery, place: Place) -> None:
     stage = Stage(nursery, place, Setting.fake("beam", 6, shard=2, n=4, keep=2))
     random = Random(1)
-    for at in range(1, stage.points, 6):
+    for at in range(1, stage.points, 9):
         where = stage.fresh()
         before = stored(where)
         pair = [stage.start(where, crash_at=point) for point in (at, random.randint(1, stage.points))]
@@ -204,23 +203,24 @@ def test_a_worker_that_was_paused_while_another_took_over_writes_nothing(nursery
     in_order([ending, other])
 
 
-@pytest.mark.parametrize("at", [1, 2, 11, 12, 17])
+@pytest.mark.parametrize("at", [1, 2, 12])
 def test_a_worker_that_was_paused_in_a_transaction_holds_up_no_other(nursery: Nursery, postgres: Postgres, at: int) -> None:
     """It holds its lease's row locked; the server ends the transaction. (In a SQLite file it holds up all who write.)"""
-    url = postgres.url("paused")
-    stage = Stage(nursery, Server(f"{url}&options=-c%20idle_in_transaction_session_timeout%3D1000"), SETTINGS["beam"])
+    stage = Stage(nursery, Server(postgres.url("paused")), SETTINGS["beam"])
     where = stage.fresh()
-    paused = stage.start(where, in_step=True, stop_in=at)
+    paused = stage.start(where, in_step=True, stop_in=at, idle=1.0)
     paused.until("stopped")
     other = stage.run(where, stale=0.5)
     stage.check_end(where)
     left = contents(where)
     paused.send(signal.SIGCONT)
     ending = paused.wait()
-    assert ending.error[0] == ("LeaseLost" if ending.said("lease") else ""), ending.traceback
+    assert ending.error[0] == ("LeaseLost" if at > 2 else ""), (
+        ending.traceback
+    )  # before: it had no lease yet, and finds no work
     assert contents(where) == left
     in_order([ending, other])
-    postgres.drop(url)
+    postgres.drop(where)
 
 
 def test_a_killed_worker_of_this_host_is_taken_over_from_at_once(nursery: Nursery, place: Place) -> None:

@@ -39,8 +39,8 @@ def test_a_sweep_under_prefect_leaves_every_candidate_in_the_database(tmp_path: 
         assert ask("select count(*) from candidate where state in ('pruned', 'merged') and cause = ''").fetchone() == (0,)
         whole = ask("select count(*) from candidate where state = 'finished'").fetchone()[0]
         assert whole >= 15
-        blobs = ask("select tokens, length(token_ids), length(stats) from candidate").fetchall()
-        assert all(ids_ == 4 * n and stats == 12 * n for n, ids_, stats in blobs)
+        blobs = ask("select tokens, length(packed), length(extra) from candidate").fetchall()
+        assert all(own == 6 * n and extra == 1 + 2 * n for n, own, extra in blobs)
 
 
 def _flow_runs() -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from fakes import step_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.packing import TOKEN_BYTES, packed, rounded, unpack, unpack_tokens
+from search.packing import TOKEN_BYTES, packed, rounded, unpack, unpack_all, unpack_tokens
 from search.types import Finish, Packed, Step
 
 NAMES = ("logprobs", "certainties", "entropies", "drawn", "confidences")
@@ -45,8 +45,7 @@ def steps(draw: st.DrawFn) -> Step:
 
 
 def unpacked(blob: Packed, text: str = "", finish: Finish = Finish.STEP) -> Step:
-    [step] = unpack([blob], [text], [finish])
-    return step
+    return unpack(blob, text, finish)
 
 
 def same(a: Step, b: Step) -> None:
@@ -119,7 +118,6 @@ def _errors() -> tuple[Any, Any]:
 
 
 def test_a_statistic_is_within_thirteen_hundredths_of_a_percent() -> None:
-    # FAILS: 0.144%. It is rounded twice, to float16 and then without its last bit; once, it would be within 0.098%
     certainty, entropy = _errors()
     assert abs(entropy).max() <= 0.0005
     assert abs(certainty).max() <= 0.0013
@@ -127,14 +125,12 @@ def test_a_statistic_is_within_thirteen_hundredths_of_a_percent() -> None:
 
 def test_rounding_is_to_the_nearest_on_both_sides() -> None:
     """One that is always up, or always down, is a bias of every sum and mean."""
-    # FAILS: +0.034% in the mean. Where the last bit of the float16 is set (one time in two), it is always rounded up
     certainty, entropy = _errors()
     assert abs(entropy.mean()) < 1e-5
     assert abs(certainty.mean()) < 1e-5
 
 
 def test_a_nan_stays_one_whatever_its_bits() -> None:
-    # FAILS: where all its bits are set, the bit that is added in rounding carries, and it becomes 0
     for bits in (0x7FC00000, 0x7F800001, 0xFFC00000, 0x7FFFFFFF):
         nan = np.array([bits], np.uint32).view(np.float32)
         [seen] = rounded([Step(np.array([1], np.int32), "", nan, nan, nan, Finish.STEP)])
@@ -209,7 +205,7 @@ def test_the_bytes_are_little_endian_and_laid_out_as_the_module_says() -> None:
         (Packed(b"123456", b"\x01\x00"), "bytes of statistics do not fit|buffer"),
         (Packed(b"123456", b""), "0 bytes of statistics do not fit 1 tokens"),
         (Packed(b"", b""), "0 bytes of statistics do not fit 0 tokens"),
-        (Packed(b"123456", b"\x01\x00\x00\x00"), "4 bytes of statistics do not fit 1 tokens"),
+        (Packed(b"123456", b"\x01\x00\x00\x00"), "bytes of statistics do not fit|buffer"),
         (Packed(b"123456", b"\x09\x00\x00"), "3 bytes of statistics do not fit 1 tokens"),
     ],
 )
@@ -222,7 +218,7 @@ def test_bytes_that_are_of_no_step_are_refused(blob: Packed, says: str) -> None:
 def test_steps_unpacked_together_are_as_unpacked_alone(several: list[Step]) -> None:
     blobs = [packed(step) for step in several]
     texts, finishes = [step.text for step in several], [step.finish for step in several]
-    together = unpack(blobs, texts, finishes)
+    together = unpack_all(blobs, texts, finishes)
     assert len(together) == len(several)
     for each, step in zip(together, rounded(several), strict=True):
         same(each, step)
@@ -232,6 +228,6 @@ def test_bytes_of_one_step_do_not_pass_for_those_of_its_neighbour() -> None:
     """Twelve bytes are two tokens, but not where one step has five of them and the next seven."""
     good = packed(step_of([5]))
     with pytest.raises(ValueError, match="whole tokens of 6"):
-        unpack([good._replace(tokens=b"12345"), good._replace(tokens=b"1234567")], ["", ""], [Finish.STEP] * 2)
+        unpack_all([good._replace(tokens=b"12345"), good._replace(tokens=b"1234567")], ["", ""], [Finish.STEP] * 2)
     with pytest.raises(ValueError, match="bytes of statistics do not fit"):
-        unpack([good._replace(extra=good.extra[:1]), good._replace(extra=good.extra + b"00")], ["", ""], [Finish.STEP] * 2)
+        unpack_all([good._replace(extra=good.extra[:1]), good._replace(extra=good.extra + b"00")], ["", ""], [Finish.STEP] * 2)

@@ -7,14 +7,16 @@ The generator answers a request one `advance` after another request came; its te
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Table
+from sqlalchemy import Table, text
 from sqlalchemy import select as sql_select
 
+import store.database
 from search.drive import Driver, Outcome, Search
 from search.packing import unpack
 from search.select import Selector, entries
@@ -45,11 +47,27 @@ from search.types import (
     Until,
 )
 from store import schema
-from store.database import Database
+from store.database import Database, open_database
 from store.journal import StoreJournal
 from store.leases import this_process
 from store.runs import Planned, begin_run
 from store.values import exact_text
+
+
+@contextmanager
+def new_database(where: str) -> Iterator[Database]:
+    """A new database, opened. Its tables are made from the schema: they are those that the migrations make, as a test shows,
+    in a fifth of the time."""
+    engine = store.database._engine(store.database._url(where))
+    if engine.dialect.name == "sqlite":
+        store.database._use_wal(engine)
+    with engine.begin() as connection:
+        schema.metadata.create_all(connection, checkfirst=False)
+        connection.execute(text(f"CREATE TABLE {schema.VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)"))
+        connection.execute(text(f"INSERT INTO {schema.VERSION_TABLE} VALUES ('{schema.HEAD}')"))
+    engine.dispose()
+    with open_database(where, create=False) as opened:
+        yield opened
 
 
 def make_step(text: str = "x", seed: int = 0, length: int = 3, finish: Finish = Finish.END) -> Step:
@@ -208,9 +226,7 @@ def dead_process() -> str:
 
 def unpacked(row: dict[str, Any]) -> Step:
     """The step of a candidate's row."""
-    text = exact_text(row["text"], row["text_zlib"])
-    [step] = unpack([Packed(row["packed"], row["extra"])], [text], [Finish(row["finish"])])
-    return step
+    return unpack(Packed(row["packed"], row["extra"]), exact_text(row["text"], row["text_zlib"]), Finish(row["finish"]))
 
 
 TIMES = {"created", "ended", *(c.name for c in schema.attempt.c if c.name.endswith("seconds"))}

@@ -24,6 +24,7 @@ from test_store_fakes import (
     make_search,
     make_spec,
     make_step,
+    new_database,
     rows,
     saved,
     stored_run,
@@ -68,7 +69,7 @@ from store.values import unpack_ids
 
 @pytest.fixture
 def db(where: str) -> Iterator[Database]:
-    with open_database(where) as opened:
+    with new_database(where) as opened:
         yield opened
 
 
@@ -271,9 +272,9 @@ def test_nothing_is_written_before_it_is_committed_nor_seen_before_it_is_written
     gate = threading.Event()
     write = Database.write
 
-    def slowly(self: Database) -> Any:
+    def slowly(self: Database, *of: Any) -> Any:
         assert gate.wait(10)
-        return write(self)
+        return write(self, *of)
 
     monkeypatch.setattr(Database, "write", slowly)
     journal.answered(1, *extension(make_step()))
@@ -291,7 +292,7 @@ def test_a_transaction_that_fails_is_heard_of_and_nothing_follows_it(
     db: Database, journal: StoreJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = everything(db)
-    monkeypatch.setattr(Database, "write", lambda _self: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(Database, "write", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     journal.answered(1, *extension(make_step()))
     with pytest.raises(OSError, match="disk full"):
         saved(journal)
@@ -387,6 +388,13 @@ def test_scores_refused_by_the_budget_of_passes_are_stored_with_their_reason(db:
     scores = [score for row in queries.tree(db, 1) for score in row.scores]
     assert [score.value is None for score in scores] == [False, False, True, True, True]
     assert {score.reason for score in scores[2:]} == {"the budget of verifier passes is spent"}
+    assert [(row["reply"], row["number"]) for row in rows(db, schema.score)] == [
+        (1, 0),
+        (1, 1),
+        (None, 2),
+        (None, 3),
+        (None, 4),
+    ]
 
 
 def test_a_failed_search_keeps_its_candidates_its_cost_and_its_error(db: Database) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text, update
-from test_store_fakes import FakeVerifier, drive_all, make_problems, make_spec, stored_run
+from test_store_fakes import FakeVerifier, drive_all, make_problems, make_spec, new_database, stored_run
 
 from search import select
 from search.select import SELECTORS, Entry, Selector
 from search.types import Budget, Finish, Join, State, order
 from store import queries, schema
-from store.database import Database, StoreError, open_database
-from store.runs import begin_run, grade
+from store.database import Database, StoreError
+from store.runs import begin_run, grade, join_run
 from store.stats import wilson
 
 STRATEGIES = ["best-of-n", "beam", "astar", "first-finish", "greedy"]
@@ -24,7 +24,7 @@ README = (Path(__file__).parent.parent / "store" / "README.md").read_text()
 
 @pytest.fixture
 def db(where: str) -> Iterator[Database]:
-    with open_database(where) as opened:
+    with new_database(where) as opened:
         yield opened
 
 
@@ -197,5 +197,6 @@ def test_the_readmes_queries_run_and_find_rows(db: Database, statement: str) -> 
     spec = make_spec("beam")
     stored_run(db, spec)
     grade(db, [(i, "wrong", False, "g") for i in (1, 2, 3)])
+    join_run(db, spec.id, "me", {})
     with db.read() as connection:
         assert connection.exec_driver_sql(statement).all()

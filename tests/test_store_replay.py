@@ -21,6 +21,7 @@ from test_store_fakes import (
     make_problems,
     make_search,
     make_spec,
+    new_database,
     rows,
     stored_run,
     timeless,
@@ -33,8 +34,8 @@ from search.tree import Tree
 from search.types import Ask, Budget, Choice, Extend, Extension, Reading, RunSpec, Trace
 from store import queries, schema
 from store.costs import UNSUMMED, summed
-from store.database import Database, open_database
-from store.errors import LeaseLost, StoreError
+from store.database import Database
+from store.errors import LeaseLost
 from store.leases import Lease, claim
 from store.runs import begin_run, planned
 
@@ -43,7 +44,7 @@ STRATEGIES = ["best-of-n", "beam", "astar", "first-finish", "greedy"]
 
 @pytest.fixture
 def db(where: str) -> Iterator[Database]:
-    with open_database(where) as opened:
+    with new_database(where) as opened:
         yield opened
 
 
@@ -168,9 +169,20 @@ def test_a_journal_with_a_missing_row_is_refused(db: Database) -> None:
                 connection.execute(delete(lost).where(of_it, lost.c.number == 1))
         generator = FakeGenerator()
         [outcome] = drive_all(db, other, [plan], generator=generator, strategy=AllKinds(), most_tries=3)
-        assert isinstance(outcome.exception, StoreError)
-        assert "has 4 of its 5 rows; run `ponderosa audit`" in outcome.error
+        assert isinstance(outcome.exception, Diverged)
+        assert "in the journal has 4 of its 5 rows; run `ponderosa audit`" in outcome.error
         assert generator.asked == []
+
+
+def test_an_attempt_whose_journal_is_not_whole_does_not_fail_of_it_with_a_false_ledger(db: Database) -> None:
+    spec = make_spec("best-of-n", n=4, select="best")
+    plan = begin_run(db, spec, make_problems(1), {})
+    stopped_after(db, spec, 2, n=1)
+    with db.write() as connection:
+        connection.execute(delete(schema.candidate).where(schema.candidate.c.path == "2"))
+    for _ in range(3):
+        drive_all(db, spec, plan, most_tries=3, tries={1: planned(db, spec.id)[0].tries})
+    assert queries.tokens_match(db, spec.id) == []
 
 
 def test_rows_of_another_reply_under_a_number_in_use_are_found_when_they_are_replayed(db: Database) -> None:
@@ -190,8 +202,8 @@ def test_rows_of_another_reply_under_a_number_in_use_are_found_when_they_are_rep
             journal.answered(plan[0].attempt_id, asked, FakeGenerator().answer(asked))
             journal.commit()
     [outcome] = drive_all(db, spec, plan)
-    assert isinstance(outcome.exception, StoreError)
-    assert "reply 0 has 21 of its 16 rows" in outcome.error
+    assert isinstance(outcome.exception, Diverged)
+    assert "reply 0 in the journal has 21 of its 16 rows" in outcome.error
 
 
 def test_a_journal_whose_shard_is_another_s_writes_nothing_and_ends_the_drive(db: Database) -> None:

@@ -20,6 +20,7 @@ from test_store_fakes import (
     make_problems,
     make_search,
     make_spec,
+    new_database,
     rows,
     saved,
     stored_run,
@@ -27,7 +28,7 @@ from test_store_fakes import (
 
 from search.types import Embed, Embeddings, Extend, Part, Problem, Readings, Reply, RunSpec
 from store import queries, schema
-from store.database import Database, StoreError, open_database
+from store.database import Database, StoreError
 from store.errors import LeaseLost
 from store.journal import Grade
 from store.leases import Lease, claim
@@ -52,7 +53,7 @@ from store.runs import (
 
 @pytest.fixture
 def db(where: str) -> Iterator[Database]:
-    with open_database(where) as opened:
+    with new_database(where) as opened:
         yield opened
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text as sql
-from test_store_fakes import make_journal, make_problems, make_spec, make_step, rows, saved
+from test_store_fakes import make_journal, make_problems, make_spec, make_step, new_database, rows, saved
 
 from search.packing import rounded
 from search.types import GREEDY, Extend, Extension, Row, Until
 from store import queries, schema
-from store.database import Database, open_database
+from store.database import Database
 from store.runs import begin_run
 from store.values import (
     LONG,
@@ -59,7 +59,7 @@ KINDS = {
 
 @pytest.fixture
 def db(where: str) -> Iterator[Database]:
-    with open_database(where) as opened:
+    with new_database(where) as opened:
         yield opened
 
 

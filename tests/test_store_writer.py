@@ -76,7 +76,6 @@ def test_the_seconds_of_a_transaction_are_shared_by_its_batches(desk: Desk, writ
         writer.submit(i)
     desk.open.set()
     assert (writer.written(6, wait=True) or 0) < 0.1
-    # FAILS: of a transaction that is not the last, the seconds are forgotten, and those of the last are told
     assert (writer.written(1) or 0) > 0.1
 
 
