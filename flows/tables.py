@@ -47,7 +47,7 @@ def table(*columns: str, title: str = "") -> Table:
 
 def seconds(found: Summary) -> float:
     """What a run has worked: generating, verifying and storing. Pauses between interrupted parts do not count."""
-    return found.generate_seconds + found.verify_seconds + found.store_seconds
+    return found.generate_seconds + found.verify_seconds + found.embed_seconds + found.store_seconds
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -120,13 +120,36 @@ def show_run(opened: Database, wanted: str, problem: str | None) -> None:
         out.print(f"wasted      {found.wasted_tokens:,.0f} tokens of searches that were begun again")
     out.print()
     out.print(comparison(opened, [run.id]))
-    spent = found.generate_seconds + found.verify_seconds
-    out.print(
-        f"\nseconds    generating {found.generate_seconds:.1f}, verifying {found.verify_seconds:.1f}, "
-        f"storing {found.store_seconds:.1f} (of {spent + found.store_seconds:.1f})"
-    )
+    _show_costs(found)
     _show_selectors(opened, run)
     _show_failures(opened, run)
+
+
+def _show_costs(found: Summary) -> None:
+    """The cost ledger, as means a problem; what is in brackets is part of what is before it."""
+    rejected = None if found.drafted_tokens is None else found.drafted_tokens - (found.accepted_tokens or 0)
+    out = console()
+    out.print(
+        f"\ngenerated   {number(found.generated_tokens)} tokens a problem ({number(found.pruned_tokens)} pruned, "
+        f"{number(found.cancelled_tokens)} cancelled), {number(found.sequential_tokens)} one after another; "
+        f"{number(found.candidates, 1)} candidates; {number(rejected)} guessed in vain"
+    )
+    out.print(
+        f"prompts     {number(found.prompt_tokens)} tokens computed ({number(found.recomputed_tokens)} again), "
+        f"{number(found.cached_tokens)} reused"
+    )
+    out.print(
+        f"verified    {number(found.verifier_passes, 1)} passes over {number(found.verifier_tokens)} tokens; "
+        f"embedded {number(found.embedding_tokens)} tokens"
+    )
+    flops = "–" if found.flops is None else f"{found.flops:.3g}"
+    out.print(f"FLOPs       {flops} a problem (2 x parameters x tokens)")
+    out.print(
+        f"seconds     generating {found.generate_seconds:.1f}, verifying {found.verify_seconds:.1f}, "
+        f"embedding {found.embed_seconds:.1f}, storing {found.store_seconds:.1f}, in all"
+    )
+    if found.invalid_scores:
+        out.print(f"invalid     {found.invalid_scores:,.0f} scores were no number in [0, 1]: they chose and ordered nothing")
 
 
 def _show_selectors(opened: Database, run: Run) -> None:

@@ -23,6 +23,7 @@ class Usage:
     candidates: int = 0
     verifier_passes: int = 0
     verifier_tokens: int = 0
+    invalid_scores: int = 0  # that the verifier gave no number in [0, 1] for: they never select and never order
     embedding_tokens: int = 0
     flops: float = 0.0  # 2 x parameters x tokens, generator, verifier and encoder
     queue_seconds: float = 0.0

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+SPENT = "the budget"  # how the reason of a score begins that a bound refused
 Extractor = Callable[[str], Answer]
 N = TypeVar("N", int, float)
 
@@ -210,7 +211,9 @@ class Tree:
                 raise TypeError(f"a Verify was answered with {type(reply).__name__}")
             self.usage.verified(reply)
             for path, reading in zip(allowed, reply.readings, strict=True):
-                self.scores[path] = scored(path, self.verifier, reading.parts, reading.reason, self.join)
+                score = scored(path, self.verifier, reading.parts, reading.reason, self.join)
+                self.scores[path] = score
+                self.usage.invalid_scores += score.value is None and not score.reason.startswith(SPENT)
         for path in fresh[len(allowed) :]:
             self.scores[path] = Score(path, self.verifier, None, reason=spent)
         return tuple(self.scores[c.path] for c in asked)
@@ -289,4 +292,4 @@ def scored(path: Path, verifier: str, parts: Sequence[float], reason: str, join:
     return Score(path, verifier, join(parts), tuple(parts), reason)
 
 
-__all__ = ["ROOT", "Extractor", "Tree", "scored", "state_of"]
+__all__ = ["ROOT", "SPENT", "Extractor", "Tree", "scored", "state_of"]

@@ -20,7 +20,7 @@ from search.packing import TOKEN_BYTES
 from search.types import Finish, Join, child_of, depth_of
 
 from . import schema
-from .costs import UNSUMMED, ledger
+from .costs import UNSUMMED, invalid, ledger
 from .database import Database
 
 BATCH = 256  # attempts read at a time
@@ -194,7 +194,7 @@ def _attempt(
     if attempt.status in schema.CLOSED:
         yield from _result(where, attempt, known)
         steps = ((row.tokens, row.finish, row.state, row.reply) for row in candidates)
-        yield from _ledger(where, attempt, ledger(steps, ((row.kind, row.cost) for row in replies)))
+        yield from _ledger(where, attempt, ledger(steps, ((row.kind, row.cost) for row in replies), invalid(scores)))
 
 
 def _candidate(row: Row[Any], known: dict[str, Row[Any]]) -> list[tuple[str, str]]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, Row, select
 
 from search.ledger import Usage
+from search.tree import SPENT
 from search.types import Finish, State
 
 from . import schema
 
-_A, _C, _R = schema.attempt.c, schema.candidate.c, schema.reply.c
+_A, _C, _R, _S = schema.attempt.c, schema.candidate.c, schema.reply.c, schema.score.c
 
 # the ledger's entry for each cost field of a reply, by the reply's kind
 FIELDS = {
@@ -39,12 +41,13 @@ _GIVEN_UP = (State.PRUNED, State.MERGED)
 UNSUMMED = ("store_seconds",)  # known only when a reply is written, so no row has it
 
 
-def ledger(steps: Iterable[tuple[int, str, str, int]], replies: Iterable[tuple[str, str]]) -> Usage:
-    """The ledger of one attempt from its candidates (tokens, finish, state, reply) and replies (kind, cost as JSON) in order.
+def ledger(steps: Iterable[tuple[int, str, str, int]], replies: Iterable[tuple[str, str]], lacking: int) -> Usage:
+    """The ledger of one attempt from its candidates (tokens, finish, state, reply), its replies (kind, cost as JSON) in order,
+    and how many scores it lacks (`invalid`).
 
     Floats are added in the order of the replies, as the search added them: the sums are equal to the last bit.
     """
-    usage = Usage()
+    usage = Usage(invalid_scores=lacking)
     longest: dict[int, int] = {}  # by reply: its rows ran side by side
     for tokens, finish, state, reply in steps:
         usage.candidates += 1
@@ -65,4 +68,10 @@ def summed(connection: Connection, which: ColumnElement[bool]) -> Iterator[tuple
     for attempt in connection.scalars(select(_A.id).where(which).order_by(_A.id)).all():
         steps = select(_C.tokens, _C.finish, _C.state, _C.reply).where(_C.attempt_id == attempt)
         replies = connection.execute(select(_R.kind, _R.cost).where(_R.attempt_id == attempt).order_by(_R.number)).all()
-        yield attempt, ledger(connection.execute(steps), replies), len(replies)
+        scores = select(_S.value, _S.reason, _S.reply).where(_S.attempt_id == attempt, _S.value.is_(None))
+        yield attempt, ledger(connection.execute(steps), replies, invalid(connection.execute(scores))), len(replies)
+
+
+def invalid(scores: Iterable[Row[Any]]) -> int:
+    """How many of the scores (value, reason, reply) a verifier was asked for and gave no number in [0, 1]."""
+    return sum(row.value is None and row.reply is not None and not row.reason.startswith(SPENT) for row in scores)

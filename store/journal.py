@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Update, bindparam, select, update
 
 from search.drive import Diverged, Outcome
 from search.packing import packed
-from search.tree import Tree, scored, state_of
+from search.tree import SPENT, Tree, scored, state_of
 from search.types import (
     Candidate,
     Choice,
@@ -244,7 +244,7 @@ class StoreJournal:
         changed = (c for c in tree.candidates.values() if c.finished or tree.states[c.path] != state_of(c.step))
         self._buffer.finals += [_final_row(attempt, tree, candidate) for candidate in changed]
         # scores that no reply gave: those that the budget refused
-        refused = (s for s in tree.scores.values() if s.value is None and s.reason.startswith("the budget"))
+        refused = (s for s in tree.scores.values() if s.value is None and s.reason.startswith(SPENT))
         self._buffer.scores += [self._score_row(search, score, None) for score in refused]
         grade = self.judge(outcome) if self.judge is not None else None
         if grade is not None:

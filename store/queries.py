@@ -40,7 +40,15 @@ _MEANS = (
     "flops",
     "candidates",
 )
-_SUMS = ("queue_seconds", "generate_seconds", "verify_seconds", "embed_seconds", "store_seconds", "wasted_tokens")
+_SUMS = (
+    "queue_seconds",
+    "generate_seconds",
+    "verify_seconds",
+    "embed_seconds",
+    "store_seconds",
+    "wasted_tokens",
+    "invalid_scores",
+)
 
 
 def summary(db: Database, run_id: str) -> Summary:

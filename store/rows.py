@@ -42,6 +42,7 @@ class Summary:
     embed_seconds: float
     store_seconds: float
     wasted_tokens: float  # sum: generated, stored and given up by a fresh start
+    invalid_scores: float  # sum: that the verifier gave no number in [0, 1] for
     search_seconds: float  # from each search's start to its end; searches run side by side, so this is not wall time
 
 

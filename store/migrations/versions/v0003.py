@@ -49,6 +49,7 @@ def _attempt_columns() -> None:
     op.add_column("attempt", sa.Column("prompt_ids", sa.LargeBinary()))
     op.add_column("attempt", sa.Column("wasted_tokens", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("attempt", sa.Column("pruned_tokens", sa.BigInteger()))
+    op.add_column("attempt", sa.Column("invalid_scores", sa.BigInteger()))
     op.add_column("attempt", sa.Column("embedding_tokens", sa.BigInteger()))
     op.add_column("attempt", sa.Column("embed_seconds", sa.Double()))
 
@@ -224,10 +225,11 @@ def _fill_attempts(connection: Connection) -> None:
         "SELECT coalesce(sum(c.tokens), 0) FROM candidate c WHERE c.attempt_id = attempt.id AND c.state IN ('pruned', 'merged')"
     )
     replies = "SELECT count(*) FROM reply r WHERE r.attempt_id = attempt.id"
+    invalid = "SELECT count(*) FROM score s WHERE s.attempt_id = attempt.id AND s.value IS NULL AND s.reply IS NOT NULL"
     connection.execute(
         sa.text(
-            f"UPDATE attempt SET embedding_tokens = 0, embed_seconds = 0, pruned_tokens = ({pruned}), replies = ({replies}) "
-            f"WHERE {closed}"
+            f"UPDATE attempt SET embedding_tokens = 0, embed_seconds = 0, pruned_tokens = ({pruned}), replies = ({replies}), "
+            f"invalid_scores = ({invalid}) WHERE {closed}"
         )
     )
     # an attempt that was interrupted is nobody's now
