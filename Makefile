@@ -1,5 +1,6 @@
 # make demo       install and run the main job          make test       install and pass the tests
 # make check      lint and types                        make test-slow  the long tests
+# make soak       faults at random for half an hour: MINUTES=120 for longer
 # make bench      the figures of the READMEs            make train      the bundled models, from nothing (hours)
 
 PYTHON ?= python3.11
@@ -8,7 +9,9 @@ RUN := $(VENV)/bin/
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow check bench train clean
+MINUTES ?= 30
+
+.PHONY: demo test test-slow soak check bench train clean
 
 demo: $(STAMP)
 	$(RUN)ponderosa demo
@@ -18,6 +21,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(RUN)python -m pytest -m slow
+
+soak: $(STAMP)
+	$(RUN)python tests/soak.py --minutes $(MINUTES)
 
 check: $(STAMP)
 	$(RUN)ruff check .
@@ -30,6 +36,7 @@ bench: $(STAMP)
 	$(RUN)python -m flows.figures.first_finish
 	$(RUN)python -m flows.figures.core
 	$(RUN)python -m flows.figures.drafting
+	for what in persist share resume million; do $(RUN)python -m flows.figures.durable $$what; done
 
 train: $(STAMP)
 	$(RUN)python -m pipelines.train

@@ -331,6 +331,17 @@ def _say_stopped(signum: int) -> None:
     raise SystemExit(128 + signum)
 
 
+def _explained(error: BaseException) -> BaseException:
+    """A database driver's error in the store's words."""
+    if not type(error).__module__.startswith("sqlalchemy."):
+        return error
+    from sqlalchemy.exc import DBAPIError
+
+    from store.database import explained
+
+    return explained(error, "that was named", "use") if isinstance(error, DBAPIError) else error
+
+
 def main() -> None:
     """The entry point: every error that is the user's to mend is one line and an exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
@@ -343,9 +354,10 @@ def main() -> None:
     except BaseException as error:
         if type(error).__name__ == "TerminationSignal":  # what Prefect makes of SIGTERM within a flow
             _say_stopped(signal.SIGTERM)
+        error = _explained(error)
         exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
         if os.environ.get("PONDEROSA_DEBUG") or exits is None:
-            raise
+            raise error
         sys.stderr.write(f"ponderosa: {' '.join(str(error).split())}\n")
         raise SystemExit(exits) from None
 

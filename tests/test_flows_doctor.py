@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from flows import doctor
-from flows.doctor import Finding, examine
+from flows.doctor import Finding, examine, machine
 from pipelines.models import BUNDLED
 from store import schema
 
@@ -157,13 +157,13 @@ def test_little_memory_is_a_warning(free: int, status: str) -> None:
 def test_a_container_bounds_the_memory(tmp_path: Path) -> None:
     proc = tmp_path / "meminfo"
     proc.write_text("MemTotal: 8000 kB\nMemAvailable:    4000 kB\n")
-    assert doctor._memory(proc, tmp_path) == 4000 * 1024
+    assert machine._memory(proc, tmp_path) == 4000 * 1024
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.current").write_text("1000000\n")
-    assert doctor._memory(proc, tmp_path) == 2_000_000
+    assert machine._memory(proc, tmp_path) == 2_000_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert doctor._memory(proc, tmp_path) == 4000 * 1024
-    assert doctor._memory(tmp_path / "none", tmp_path / "none") == -1
+    assert machine._memory(proc, tmp_path) == 4000 * 1024
+    assert machine._memory(tmp_path / "none", tmp_path / "none") == -1
 
 
 class Device:

@@ -294,3 +294,13 @@ def test_a_database_without_its_server_is_given_up_with_its_exit_code() -> None:
     with pytest.raises(StoreError, match="cannot open the database") as raised:
         open_database("postgresql://nobody@127.0.0.1:1/nothing")
     assert raised.value.exit_code == 75
+
+
+def test_a_database_whose_tables_are_not_as_they_should_be_is_one_line(tmp_path: Path) -> None:
+    with open_database(tmp_path / "a.db") as database:
+        work.plan(database, spec("word:count=3", "greedy"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        connection.execute("ALTER TABLE attempt DROP COLUMN flops")
+    status, _, err = ended(started("show", "-d", "a.db", cwd=tmp_path))
+    assert (status, len(err.splitlines())) == (65, 1), err
+    assert "no such column: attempt.flops" in err

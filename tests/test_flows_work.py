@@ -10,7 +10,7 @@ from pathlib import Path
 import laws
 import pytest
 
-from flows import work
+from flows import audit, work
 from flows.parts import spec
 from search.strategies import STRATEGIES
 from search.types import Problem, RunSpec
@@ -148,3 +148,30 @@ def _problems(asked: RunSpec) -> list[Problem]:
 
 def _texts(outcome: object) -> dict[str, str]:
     return {path: c.step.text for path, c in outcome.search.tree.candidates.items()}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_budget_of_flops_is_passed_by_one_scored_trace_at_most(database: Database, name: str) -> None:
+    whole = work.evaluate(database, spec(PROBLEMS, SETTINGS[name]))
+    (most,) = rows(database, "select max(flops), max(verifier_tokens * 1.0 / max(verifier_passes, 1)) from attempt")
+    longest = 4 * most[1] * sum(p.numel() for p in work.verifier_of(spec(PROBLEMS, "greedy").verifier)[0].model.parameters())  # type: ignore[attr-defined]
+    for share in (0.03, 0.3, 0.8):
+        bound = share * most[0]  # type: ignore[operator]
+        asked = spec(PROBLEMS, SETTINGS[name], flops=bound)
+        run = work.evaluate(database, asked)
+        assert run != whole
+        spent = rows(database, f"select flops, error from attempt where run_id = '{run}'")
+        assert all(flops <= bound + longest and error is None for flops, error in spent)  # type: ignore[operator]
+        assert name in ("greedy", "first-finish") or sum(flops for flops, _ in spent) > 0  # type: ignore[misc]
+    assert audit.run(database, None, replays=None) == 0  # empty steps and refused scores are replayed like others
+
+
+def test_a_budget_of_seconds_ends_a_search_soon_after(database: Database) -> None:
+    asked = spec(PROBLEMS, "best-of-n:n=64", seconds=0.02)
+    run = work.evaluate(database, asked)
+    found = rows(database, f"select generate_seconds + verify_seconds, candidates from attempt where run_id = '{run}'")
+    assert all(candidates == 64 for _, candidates in found)
+    assert rows(database, "select count(*) from candidate where finish = 'budget'") != [(0,)]
+    (longest,) = rows(database, "select max(generate_seconds) from attempt")
+    assert longest[0] < 0.5  # type: ignore[operator]  # a pass over it; the whole search takes seconds
+    assert audit.run(database, None, replays=None) == 0

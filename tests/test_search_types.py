@@ -380,7 +380,22 @@ def test_the_ledger_adds_up_every_count_of_a_reply() -> None:
         store_seconds=0.0,
     )
     assert usage.seconds == 1.375
-    assert all(value for name, value in usage.asdict().items() if name != "store_seconds"), "not all are looked at"
+    elsewhere = ("store_seconds", "invalid_scores")  # counted by the driver, and by the tree
+    assert all(value for name, value in usage.asdict().items() if name not in elsewhere), "not all are looked at"
+
+
+def test_a_score_that_is_no_number_is_counted_and_one_that_the_budget_refused_is_not() -> None:
+    tree = grown()
+    judging = tree.verify(tree.candidates.values())
+    asked = next(judging)
+    assert isinstance(asked, Verify)
+    values = [(math.nan,), (math.inf,), (1.5,), (-0.5,), ()] + [(0.5,)] * len(asked.paths)
+    readings = [Reading(parts) for parts in values[: len(asked.paths) - 1]]
+    refused = Reading((), reason="the budget of FLOPs is spent")
+    with pytest.raises(StopIteration):
+        judging.send(Readings((*readings, refused)))
+    invalid = sum(not (r.parts and 0 <= r.parts[0] <= 1) for r in readings)
+    assert tree.usage.invalid_scores == invalid > 0
 
 
 def embedding(value: float) -> Embedding:
