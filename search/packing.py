@@ -61,7 +61,7 @@ def rounded(steps: Sequence[Step]) -> list[Step]:
             if differs[begin] == differs[end]:
                 kinds |= _AS_LIKELY
                 drawn = logprobs[own]
-            elif not drawn.any():
+            elif not _half(drawn).any():
                 kinds |= _SURELY
                 drawn = np.zeros(end - begin, dtype=np.float32)
             else:

@@ -18,6 +18,8 @@ from postgres import Postgres
 from store.database import open_database
 from store.runs import find_run
 
+pytestmark = pytest.mark.crash
+
 WORKERS = 4
 
 

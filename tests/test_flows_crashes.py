@@ -36,6 +36,8 @@ from search.strategies import STRATEGIES
 from store.leases import BEAT, STALE
 from store.schema import TRIES
 
+pytestmark = pytest.mark.crash
+
 SETTINGS = {
     "astar": Setting.fake("astar", 3, k=2),
     "beam": Setting.fake("beam", 3, n=4, keep=2),

@@ -70,6 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_run_that_is_stopped_in_mid_search_goes_on_and_ends_like_one_that_was_not(
     whole: Path, tmp_path: Path, stop: signal.Signals, code: int
@@ -101,7 +102,8 @@ def test_a_run_that_is_stopped_in_mid_search_goes_on_and_ends_like_one_that_was_
     assert (status, json.loads(out)["clean"], json.loads(out)["replayed"]) == (0, True, 24), err
 
 
-def test_two_processes_share_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.crash
+def test_two_processes_share_a_run(tmp_path: Path) -> None:
     """The second one waits for the shard that the first one has, and finds nothing left to do."""
     running = [started("run", "--plain", "--problems", "word:count=12", "-d", "a.db", cwd=tmp_path) for _ in range(2)]
     results = [ended(each) for each in running]

@@ -162,7 +162,7 @@ def test_a_budget_of_flops_is_passed_by_one_scored_trace_at_most(database: Datab
         assert run != whole
         spent = rows(database, f"select flops, error from attempt where run_id = '{run}'")
         assert all(flops <= bound + longest and error is None for flops, error in spent)  # type: ignore[operator]
-        assert name in ("greedy", "first-finish") or sum(flops for flops, _ in spent) > 0  # type: ignore[misc]
+        assert share < 0.3 or sum(flops for flops, _ in spent) > 0  # type: ignore[misc]
     assert audit.run(database, None, replays=None) == 0  # empty steps and refused scores are replayed like others
 
 
