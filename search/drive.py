@@ -100,6 +100,8 @@ class _Running:
     started: float
 
 
+REPLAYED = 16  # stored replies after which the searches that are under way get their turn
+
 _Answered = tuple[int, Request, Reply]  # the search, what it asked for, and the reply
 
 
@@ -134,6 +136,7 @@ class Driver:
     _asked: dict[int, Extend] = field(default_factory=dict)
     _judging: set[int] = field(default_factory=set)
     _begun: list[int] = field(default_factory=list)
+    _starting: deque[int] = field(default_factory=deque)  # whose beginning is written
     _ended: list[Outcome] = field(default_factory=list)
     _writing: deque[_Writing] = field(default_factory=deque)
 
@@ -149,6 +152,7 @@ class Driver:
             for key in self._running:
                 self._forget(key)
             self._running, self._asked, self._begun, self._ended, self._writing = {}, {}, [], [], deque()
+            self._starting.clear()
 
     # ------------------------------------------------------------------------------------------------------- internals
 
@@ -168,6 +172,7 @@ class Driver:
                 self._lost()
             self._write([*self._generated(), *self._judged()])
             yield from self._settled()
+            self._begin()
 
     @property
     def _held(self) -> int:
@@ -185,15 +190,17 @@ class Driver:
         for key in list(self._asked):
             self._end(key, None, RuntimeError("the generator is idle and has not answered"))
 
-    def _resume(self, key: int, reply: Reply | None) -> None:
-        """Gives a search its reply, then all that the journal has for it, and queues what it asks for next."""
-        running = self._running[key]
+    def _resume(self, key: int, reply: Reply | None) -> int:
+        """Gives a search its reply, then all that the journal has for it, and queues what it asks for next; how many replies
+        the journal had."""
+        running, replayed = self._running[key], 0
         try:
             while True:
                 request = running.steps.send(reply) if reply is not None else next(running.steps)
                 reply = self.journal.stored(key, request)
                 if reply is None:
                     break
+                replayed += 1
             self._ask(key, request)
         except StopIteration as stop:
             chosen = isinstance(stop.value, Choice)
@@ -201,6 +208,7 @@ class Driver:
             self._end(key, stop.value if chosen else None, error)
         except Exception as error:  # a strategy's fault ends its own search, whatever it is
             self._end(key, None, error)
+        return replayed
 
     def _ask(self, key: int, request: Request) -> None:
         if isinstance(request, Verify | Embed):
@@ -266,7 +274,7 @@ class Driver:
         """Lets the searches go on whose replies are written, and gives out the outcomes that are; waits for the journal only
         where there is nothing else to do."""
         while self._writing:
-            idle = not (self.generator.busy or self._judging or self._begun or self._ended)
+            idle = not (self.generator.busy or self._judging or self._begun or self._ended or self._starting)
             seconds = self.journal.written(self._writing[0].number, wait=idle)
             if seconds is None:
                 return
@@ -274,8 +282,17 @@ class Driver:
             share = (seconds + done.buffering) / max(len(done.replies), 1)
             for key, reply in done.replies:
                 self._running[key].search.tree.usage.store_seconds += share
-                self._resume(key, reply)
+                if reply is None:
+                    self._starting.append(key)
+                else:
+                    self._resume(key, reply)
             yield from done.ended
+
+    def _begin(self) -> None:
+        """Lets searches begin: all, but that one which has much to replay does not hold up those under way."""
+        replayed = 0
+        while self._starting and replayed < REPLAYED:
+            replayed += self._resume(self._starting.popleft(), None)
 
 
 def _packed(ready: list[_Answered]) -> list[_Answered]:

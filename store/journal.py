@@ -118,6 +118,7 @@ class StoreJournal:
     _embedded: Counter[int] = field(default_factory=Counter)
     _tried: Counter[int] = field(default_factory=Counter)  # in this drive
     _records: dict[int, Recorded] = field(default_factory=dict)
+    _unread: set[int] = field(default_factory=set)  # searches whose journal is still to be read
     _journaled: set[int] | None = None  # attempts that have replies
     _grades: dict[int, Grade] = field(default_factory=dict)  # by search
 
@@ -127,17 +128,20 @@ class StoreJournal:
     # ---------------------------------------------------------------------------------------------- what a driver calls
 
     def started(self, search: int) -> None:
-        """Buffers that the attempt runs, and reads what its journal has."""
+        """Buffers that the attempt runs, and finds out whether its journal has something."""
         attempt = self.attempts[search]
         self._buffer.started[attempt] = None
         self._forget(search)
         if self._journaled is None:
             self._journaled = self.database.consult(self._with_replies)
         if attempt in self._journaled:
-            self._records[search] = self.database.consult(lambda connection: recorded(connection, attempt))
+            self._unread.add(search)
 
     def stored(self, search: int, request: Request) -> Reply | None:
         """The next reply of the journal, None after the last. Raises Diverged where it is the reply to another request."""
+        if search in self._unread:
+            self._unread.remove(search)
+            self._records[search] = self.database.consult(lambda connection: recorded(connection, self.attempts[search]))
         record = self._records.get(search)
         reply = None if record is None else record.reply(request)
         if reply is None:
@@ -302,6 +306,7 @@ class StoreJournal:
         for counter in (self._replies, self._minted, self._scored, self._embedded):
             counter.pop(search, None)
         self._records.pop(search, None)
+        self._unread.discard(search)
 
     def _candidate_row(self, search: int, path: Path, step: Step) -> Row:
         candidate = Candidate(path, step)
