@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -300,11 +302,18 @@ def strategies() -> None:
 # ------------------------------------------------------------------------------------------------------------ internals
 
 
-def _stored(database: str) -> Database:
+@contextmanager
+def _stored(database: str) -> Iterator[Database]:
     """An existing database; a file that is not there has no runs to show."""
-    from store.database import open_database
+    from sqlalchemy.exc import DBAPIError
 
-    return open_database(database, create=False)
+    from store.database import explained, open_database
+
+    with open_database(database, create=False) as opened:
+        try:
+            yield opened
+        except DBAPIError as error:
+            raise explained(error, opened.shown, "read") from error
 
 
 def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool) -> None:
@@ -339,7 +348,7 @@ def _explained(error: BaseException) -> BaseException:
 
     from store.database import explained
 
-    return explained(error, "that was named", "use") if isinstance(error, DBAPIError) else error
+    return explained(error, "in use", "use") if isinstance(error, DBAPIError) else error
 
 
 def main() -> None:

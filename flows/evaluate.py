@@ -43,12 +43,12 @@ def plan(spec_json: str, database: str, name: str) -> int:
 
 
 @task(name="solve shard", cache_policy=NO_CACHE)
-def solve_shard(spec_json: str, database: str, shard: int, title: str, show: bool) -> int | None:
-    """Solves one shard; how many of the run's problems are done after it, or None where another process has the shard."""
+def solve_shard(spec_json: str, database: str, shard: int, title: str, show: bool) -> int | str:
+    """Solves one shard; how many of the run's problems are done after it, or who else has the shard."""
     spec = RunSpec.from_json(spec_json)
     with open_database(located(database)) as opened, shown(title, show) as watch:
         found = work.work_shard(opened, spec, shard, watch, work.started(opened, spec.id))
-        return None if isinstance(found, Held) else found.done
+        return found.owner if isinstance(found, Held) else found.done
 
 
 @flow(name="evaluate", flow_run_name="{name}")
@@ -62,7 +62,7 @@ def evaluate(spec_json: str, database: str, name: str = "", show: bool = False, 
 
         def solve(shard: int) -> object:
             done = solve_shard(spec_json, database, shard, name or str(spec.strategy), show)
-            return Held(f"{spec.id}/{shard}", "another process", 0.0) if done is None else done
+            return Held(f"{spec.id}/{shard}", done, 0.0) if isinstance(done, str) else done
 
         with work.closing(opened, spec.id):
             work.through(opened, spec.id, solve, said)

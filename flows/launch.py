@@ -45,7 +45,7 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
         run = find_run(opened, wanted)
         work.check(run.spec, problems=False)
         if retry_failed:
-            said(f"{retry(opened, run.id)} failed problems are opened again")
+            said(f"{retry(opened, run.id) or 'no'} failed problems are opened again")
         if restart:
             work.begin_again(opened, run.id)
         if plain:
@@ -81,4 +81,7 @@ def _warm(spec: RunSpec) -> None:
 def _quiet() -> None:
     """Prefect's own start-up messages are not the user's concern."""
     logging.getLogger("prefect").setLevel(logging.WARNING)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        # what ends a flow is raised, and said once, by the command
+        logging.getLogger(name).addFilter(lambda record: "Crash" not in record.getMessage())
     warnings.filterwarnings("ignore", module="prefect")

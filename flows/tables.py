@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.show import drawn, escaped, oneline
+from search.checks import one_of
 from search.select import SELECTORS, Selector
 from search.types import Part, Score, State
 from store import queries
 from store.rows import Summary
-from store.runs import Run, find_run, list_runs, planned, sessions
+from store.runs import Run, find_run, list_runs, planned, run_status, sessions
 
 if TYPE_CHECKING:
     from store.database import Database
@@ -107,9 +108,15 @@ def show_run(opened: Database, wanted: str, problem: str | None) -> None:
         return
     out, found = console(), queries.summary(opened, run.id)
     out.print(f"run         {run.id} {run.name}")
-    out.print(f"status      {run.status}: {found.done} done, {found.failed} failed, {found.pending} pending")
+    out.print(f"status      {run_status(opened, run)}: {found.done} done, {found.failed} failed, {found.pending} pending")
+    if found.pending:
+        out.print(f"            the figures are of the {found.done + found.failed} problems that are finished; ", end="")
+        resting = run_status(opened, run) == "interrupted"
+        out.print(f"`ponderosa resume {run.id}` does the rest" if resting else "the rest is under way")
     for key, value in jsonlib.loads(run.spec.json()).items():
         shown = str(getattr(run.spec, key)) if key in ("problems", "generator", "verifier", "strategy") else value
+        if isinstance(shown, dict):
+            shown = ", ".join(f"{name} {each}" for name, each in shown.items() if each is not None) or "none"
         out.print(f"{key:<12}{shown}")
     out.print(f"commit      {run.environment.get('commit', '')}")
     worked = sessions(opened, run.id)
@@ -157,10 +164,10 @@ def _show_selectors(opened: Database, run: Run) -> None:
     from verifiers.grade import Graders, Verdict
 
     problems = {a.attempt_id: a.problem for a in planned(opened, run.id)}
-    hits, ceiling, scored, most = Counter[str](), 0, False, 0
+    hits, ceiling, scored, most, closed = Counter[str](), 0, False, 0, 0
     with Graders() as graders:
         for attempt, pool in queries.pools(opened, run.id):
-            most = max(most, len(pool))
+            most, closed = max(most, len(pool)), closed + 1
             scored = scored or any(entry.value is not None for entry in pool)
             right = {
                 answer: graders.grade(problems[attempt], answer) is Verdict.CORRECT
@@ -177,8 +184,8 @@ def _show_selectors(opened: Database, run: Run) -> None:
     made.add_row("as the run chose", number(queries.summary(opened, run.id).accuracy, 3))
     for name, rule in SELECTORS.items():
         if scored or not rule.needs_verifier:
-            made.add_row(name, f"{hits[name] / len(problems):.3f}")
-    made.add_row("oracle (any right)", f"{ceiling / len(problems):.3f}")
+            made.add_row(name, f"{hits[name] / closed:.3f}")
+    made.add_row("oracle (any right)", f"{ceiling / closed:.3f}")
     console().print(made)
 
 
@@ -210,12 +217,19 @@ def list_all(opened: Database) -> None:
     made = table("run", "name", "status", "problems", "verifier", "created")
     for run in list_runs(opened):
         made.add_row(
-            run.id, oneline(run.name, 40), run.status, str(run.spec.problems), str(run.spec.verifier), run.created[:19]
+            run.id,
+            oneline(run.name, 40),
+            run_status(opened, run),
+            str(run.spec.problems),
+            str(run.spec.verifier),
+            run.created[:19],
         )
     console().print(made)
 
 
 def list_candidates(opened: Database, wanted: str, problem: str | None, state: str | None, limit: int, json: bool) -> None:
+    if state is not None:
+        one_of("state", state, list(State))
     run = find_run(opened, wanted)
     rows = queries.candidates(opened, run.id, problem=problem, limit=limit, state=state)
     out = console()

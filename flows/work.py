@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -141,7 +141,7 @@ def join(database: Database, spec: RunSpec, say: Sayer = _unsaid) -> None:
     join_run(database, spec.id, this_process(), here)
     other = [f"{key} {first[key] or '-'} -> {here[key] or '-'}" for key in here if key in first and first[key] != here[key]]
     if other:
-        say(f"note: the run was begun elsewhere: {', '.join(other)}; what it has is replayed, and checked against its journal")
+        say(f"note: this is not what the run was begun with: {', '.join(other)}; what it has is checked against its journal")
 
 
 def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verifier: tuple[Verifier, Join]) -> Search:
@@ -282,7 +282,8 @@ def closing(database: Database, run_id: str) -> Iterator[None]:
     except StoreError:
         raise
     except BaseException:
-        close_run(database, run_id)
+        with suppress(StoreError):  # what ended it is what matters
+            close_run(database, run_id, patience=5.0)
         raise
     close_run(database, run_id)
 

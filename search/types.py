@@ -484,7 +484,7 @@ class Budget:
                 continue
             if name in ("flops", "seconds"):
                 if not (math.isfinite(value) and value > 0):
-                    raise ValueError(f"budget of {name} must be above 0, not {value}")
+                    raise ValueError(f"budget of {name} must be a finite number above 0, not {value}")
             elif value < 1:
                 raise ValueError(f"budget of {name} must be at least 1, not {value}")
 

@@ -6,6 +6,7 @@ takes the strategy's code, replaying a search from its journal to the same choic
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter, defaultdict
@@ -17,11 +18,12 @@ from sqlalchemy import Connection, Row, Select, Table, func, select, text
 
 from search.ledger import Usage
 from search.packing import TOKEN_BYTES
-from search.types import Finish, Join, child_of, depth_of
+from search.types import Finish, Join, Problem, child_of, depth_of
 
 from . import schema
 from .costs import UNSUMMED, invalid, ledger
 from .database import Database
+from .runs import problem_key
 
 BATCH = 256  # attempts read at a time
 SHOWN = 20  # faults kept of one check
@@ -31,7 +33,8 @@ CHECKS = {
     "replies": "each reply is whole: numbered without a gap, with all the rows it brought, and no row without its reply",
     "keys": "natural keys are unique",
     "results": "a closed attempt has one result, and its choice is a finished candidate with that answer",
-    "counts": "a run's attempts are one for each problem, and a run that is done has none open",
+    "counts": "a run has an attempt for each problem it was begun with, and one that is done has none open",
+    "names": "a run's id is the hash of its spec, and a problem's key that of its text and answer",
     "ledger": "each entry of the cost ledger is the sum over the attempt's rows",
     "tree": "each candidate's parent is there, above it, and its depth is that of its path",
     "scores": "each score is a number in [0, 1] joined from its parts, or none with a reason",
@@ -71,7 +74,7 @@ def audit(db: Database, run_id: str | None = None) -> Report:
     with db.read() as connection:
         for fault in _file(connection):
             report.add(fault)
-        for fault in (*_counts(connection, run_id), *_keys(connection, run_id)):
+        for fault in (*_counts(connection, run_id), *_keys(connection, run_id), *_names(connection, run_id)):
             report.add(fault)
         for attempts in _batches(connection, run_id):
             report.looked["attempt"] += len(attempts)
@@ -100,13 +103,15 @@ def _file(connection: Connection) -> Iterator[Fault]:
 def _counts(connection: Connection, run_id: str | None) -> Iterator[Fault]:
     run, attempt = schema.run.c, schema.attempt.c
     asked = (
-        select(run.id, run.status, attempt.status.label("attempt"), func.count().label("n"))
+        select(run.id, run.status, run.problems, attempt.status.label("attempt"), func.count().label("n"))
         .outerjoin_from(schema.run, schema.attempt)
-        .group_by(run.id, run.status, attempt.status)
+        .group_by(run.id, run.status, run.problems, attempt.status)
     )
+    begun: dict[str, int | None] = {}
     statuses: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for row in connection.execute(asked if run_id is None else asked.where(run.id == run_id)):
         statuses[row.id, row.status][row.attempt] = row.n
+        begun[row.id] = row.problems
     for (name, status), found in statuses.items():
         if None in found:
             yield Fault("counts", f"run {name}", "it has no attempts")
@@ -114,6 +119,10 @@ def _counts(connection: Connection, run_id: str | None) -> Iterator[Fault]:
         unknown = set(found) - set(schema.ATTEMPT_STATUSES)
         if unknown or status not in schema.RUN_STATUSES:
             yield Fault("counts", f"run {name}", f"unknown status {', '.join(sorted(unknown)) or status}")
+        if begun[name] not in (None, sum(found.values())):
+            yield Fault(
+                "counts", f"run {name}", f"it was begun with {begun[name]} problems, and has {sum(found.values())} attempts"
+            )
         left = sum(n for each, n in found.items() if each not in schema.CLOSED)
         if status == "done" and left:
             yield Fault("counts", f"run {name}", f"it is done, and {left} of its attempts are not")
@@ -130,13 +139,31 @@ def _keys(connection: Connection, run_id: str | None) -> Iterator[Fault]:
         yield Fault("keys", f"run {row.run_id}", f"problem {row.problem_key} has {row.n} attempts of seed {row.seed}")
 
 
+def _names(connection: Connection, run_id: str | None) -> Iterator[Fault]:
+    run, problem, attempt = schema.run.c, schema.problem, schema.attempt.c
+    asked = select(run.id, run.spec)
+    for row in connection.execute(asked if run_id is None else asked.where(run.id == run_id)):
+        digest = hashlib.blake2b(row.spec.encode(), digest_size=6).hexdigest()
+        if digest != row.id:
+            yield Fault("names", f"run {row.id}", f"the hash of its spec is {digest}")
+    stored = select(problem)
+    if run_id is not None:
+        stored = stored.where(problem.c.key.in_(select(attempt.problem_key).where(attempt.run_id == run_id)))
+    for row in connection.execute(stored.execution_options(yield_per=1000)):
+        digest = problem_key(Problem(row.id, row.prompt, row.answer, row.source))
+        if digest != row.key:
+            yield Fault("names", f"problem {row.id}", f"its key is {row.key}, and the hash of what it says {digest}")
+
+
 # ---------------------------------------------------------------------------------------------------------- one attempt
 
 
 def _batches(connection: Connection, run_id: str | None) -> Iterator[Sequence[Row[Any]]]:
     after = 0
     while True:
-        asked = select(schema.attempt).where(schema.attempt.c.id > after).order_by(schema.attempt.c.id).limit(BATCH)
+        columns = (schema.attempt, schema.problem.c.id.label("problem"))
+        asked = select(*columns).outerjoin_from(schema.attempt, schema.problem).where(schema.attempt.c.id > after)
+        asked = asked.order_by(schema.attempt.c.id).limit(BATCH)
         rows = connection.execute(asked if run_id is None else asked.where(schema.attempt.c.run_id == run_id)).all()
         if not rows:
             return
@@ -178,7 +205,7 @@ def _attempt(
     embeddings: Sequence[Row[Any]],
     replies: Sequence[Row[Any]],
 ) -> Iterator[Fault]:
-    where = f"attempt {attempt.id}"
+    where = f"problem {attempt.problem} (attempt {attempt.id})"
     known = {row.path: row for row in candidates}
     if len(known) != len(candidates) or len({(row.path, row.verifier) for row in scores}) != len(scores):
         yield Fault("keys", where, "a candidate or a score is there twice")

@@ -11,6 +11,7 @@ only when that is needed.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import random
 import sqlite3
@@ -33,6 +34,8 @@ from .values import plain_text
 
 BUSY_SECONDS = 60.0  # how long a connection waits for another writer
 AWAY_SECONDS = 60.0  # how long a transaction waits for a server that is away
+_FIRST_PAUSE = 0.05  # seconds between two attempts; doubled each time
+_log = logging.getLogger("ponderosa")
 _HEADER = b"SQLite format 3\x00"
 _READING = "ponderosa_reading"
 
@@ -77,7 +80,7 @@ class Database:
     def transact(self, work: Callable[[Connection], T], reading: bool = False, patience: float = AWAY_SECONDS) -> T:
         """Does the work in one transaction, again from its start where the server was away: it must not matter whether it was
         done once or twice. Raises StoreError in one line where the database cannot be written for `patience` seconds."""
-        until, pause = time.monotonic() + patience, 0.05
+        until, pause = time.monotonic() + patience, _FIRST_PAUSE
         while True:
             try:
                 with self.read() if reading else self.write(patience) as connection:
@@ -85,6 +88,8 @@ class Database:
             except DBAPIError as error:
                 if not _transient(error) or time.monotonic() > until:
                     raise explained(error, self.shown) from error
+                if pause == _FIRST_PAUSE:
+                    _log.warning("the database '%s' does not answer; waiting for it, %.0f s at most", self.shown, patience)
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, 2.0)
 
@@ -180,7 +185,9 @@ def _check_file(path: Path, create: bool) -> bool:
             head = file.read(len(_HEADER))
     except OSError as error:
         raise StoreError(f"cannot open the database '{path}': {error.strerror}; check its rights") from error
-    if head != _HEADER and (head or not create):
+    if not head and not create:
+        raise StoreError(f"the database '{path}' is empty: it has no runs yet; start one")
+    if head != _HEADER and head:
         raise StoreError(f"'{path}' is not a SQLite database; name another file")
     return not head
 
@@ -283,7 +290,12 @@ def explained(error: DBAPIError, shown: str, doing: str = "write") -> StoreError
     if "locked" in low or "busy" in low:
         return Unavailable(f"cannot {doing} the database '{shown}': another process holds it; run the same command again later")
     if isinstance(error.orig, sqlite3.Error):
-        return StoreError(f"cannot {doing} the database '{shown}': {said}; check the file and its rights")
+        remedy = "check the file and its rights"
+        if "malformed" in low or "no such" in low or "already exists" in low:
+            remedy = f"the file is damaged or not as this program made it: restore a copy, or try sqlite3 '{shown}' .recover"
+        if "unable to open" in low:
+            remedy = "SQLite must be able to write to its folder, even to read it; copy it to one where it can"
+        return StoreError(f"cannot {doing} the database '{shown}': {said}; {remedy}")
     if _transient(error):
         return Unavailable(f"cannot {doing} the database '{shown}': {said}; start the server and run the same command again")
     remedy = "see the server's log" if state and state[:2] not in ("28", "3D") else "check the URL, the user and the password"

@@ -43,6 +43,7 @@ from .values import clean, clean_or_none, dumps, finite, pack_ids, stored_text
 from .writer import Writer
 
 Row = dict[str, Any]
+IN_HASTE = 5.0  # seconds for the last commits of a drive that was broken off: a database that is away is not waited for
 
 
 class Grade(NamedTuple):
@@ -271,15 +272,15 @@ class StoreJournal:
         """Whether a search that was closed here was graded as correct."""
         return search in self._grades and self._grades[search].correct is True
 
-    def close(self) -> None:
-        """Writes what was committed, and ends the writer."""
-        self._writer.close()
+    def close(self, patience: float | None = None) -> None:
+        """Writes what was committed, and ends the writer; gives up after `patience` seconds."""
+        self._writer.close(patience)
 
     def __enter__(self) -> StoreJournal:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self.close()
+        self.close(None if raised[0] is None else IN_HASTE)
 
     # ------------------------------------------------------------------------------------------------------- internals
 

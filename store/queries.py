@@ -67,11 +67,12 @@ def summary(db: Database, run_id: str) -> Summary:
     n, correct = found["problems"], found["correct"]
     if not n:
         raise StoreError(f"there is no run '{run_id}'; find_run gives the nearest ids")
-    low, high = wilson(correct, n)
+    closed = found["done"] + found["failed"]
+    low, high = wilson(correct, closed)
     # PostgreSQL's avg of whole numbers is a Decimal
     means = {name: None if found[name] is None else float(found[name]) for name in _MEANS}
-    pending = n - found["done"] - found["failed"]
-    return Summary(**{**found, **means}, run_id=run_id, pending=pending, accuracy=correct / n, low=low, high=high)
+    accuracy = correct / closed if closed else None
+    return Summary(**{**found, **means}, run_id=run_id, pending=n - closed, accuracy=accuracy, low=low, high=high)
 
 
 def _count(condition: Any) -> Any:

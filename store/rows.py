@@ -19,7 +19,7 @@ class Summary:
     pending: int  # planned or still running
     graded: int
     correct: int
-    accuracy: float | None  # correct / problems: failed, pending and ungraded ones count as wrong
+    accuracy: float | None  # correct / (done + failed): failed and ungraded ones count as wrong; None where none is closed
     low: float  # 95% Wilson interval of the accuracy
     high: float
     generated_tokens: float | None

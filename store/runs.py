@@ -15,7 +15,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, 
 from search.types import Problem, RunSpec
 
 from . import schema
-from .database import Database, insert_new
+from .database import AWAY_SECONDS, Database, insert_new
 from .errors import StoreError, one_of
 from .leases import Lease, is_dead
 from .values import clean, dumps
@@ -82,7 +82,7 @@ def begin_run(
     keys = [problem_key(problem) for problem in problems]
 
     def work(connection: Connection) -> None:
-        _insert_run(connection, spec, environment, name)
+        _insert_run(connection, spec, environment, name, len(problems))
         insert_new(connection, schema.problem, [_problem_row(*pair) for pair in zip(keys, problems, strict=True)])
         stored = _attempts(connection, spec)
         if stored and set(stored) != set(keys):
@@ -224,7 +224,7 @@ def end_run(db: Database, run_id: str, status: str) -> None:
         raise StoreError(f"there is no run '{run_id}'; begin it first")
 
 
-def close_run(db: Database, run_id: str) -> str:
+def close_run(db: Database, run_id: str, patience: float = AWAY_SECONDS) -> str:
     """Ends a run as it stands: done when no attempt is left to do, running while another process has a shard of it, else
     interrupted. What it is now; a run that had ended before keeps its time."""
     attempt, lease = schema.attempt.c, schema.lease.c
@@ -240,7 +240,17 @@ def close_run(db: Database, run_id: str) -> str:
             _set_status(connection, run_id, status)
         return status
 
-    return db.transact(work)
+    return db.transact(work, patience=patience)
+
+
+def run_status(db: Database, run: Run) -> str:
+    """A run's status as it is: one whose processes have all died is interrupted, whatever they could still write."""
+    if run.status != "running":
+        return run.status
+    lease = schema.lease.c
+    held = select(lease.owner).where(lease.shard.startswith(f"{run.id}/", autoescape=True), lease.owner != "")
+    owners = db.consult(lambda connection: connection.scalars(held).all())
+    return "running" if any(not is_dead(owner) for owner in owners) else "interrupted"
 
 
 def list_runs(db: Database) -> list[Run]:
@@ -286,7 +296,7 @@ def _refuse_repeats(problems: Sequence[Problem]) -> None:
         first[problem.id] = position
 
 
-def _insert_run(connection: Connection, spec: RunSpec, environment: Mapping[str, Any], name: str) -> None:
+def _insert_run(connection: Connection, spec: RunSpec, environment: Mapping[str, Any], name: str, problems: int) -> None:
     row = {
         "id": spec.id,
         "name": clean(name),
@@ -295,6 +305,7 @@ def _insert_run(connection: Connection, spec: RunSpec, environment: Mapping[str,
         "created": _now(),
         "ended": None,
         "environment": _json(environment, "the environment"),
+        "problems": problems,
     }
     insert_new(connection, schema.run, [row])
 

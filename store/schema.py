@@ -64,6 +64,7 @@ run = Table(
     Column("created", Text, nullable=False),
     Column("ended", Text),
     Column("environment", Text, nullable=False),  # JSON: versions, commit, device
+    Column("problems", Integer),  # how many it was begun with; NULL in runs of version 0002
 )
 
 problem = Table(

@@ -66,13 +66,13 @@ class Writer(Generic[B]):
         """The number given last; 0 before the first."""
         return self._given
 
-    def close(self) -> None:
-        """Writes what is left and ends the thread."""
+    def close(self, patience: float | None = None) -> None:
+        """Writes what is left and ends the thread; leaves it to itself after `patience` seconds."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(patience)
         self._thread = None
 
     def _refuse(self) -> None:

@@ -84,8 +84,12 @@ DAMAGE = {
     "a status is unknown": ("counts", "UPDATE run SET status = 'asleep'"),
     "a run has no attempts": (
         "counts",
-        "INSERT INTO run SELECT 'x', name, spec, status, created, ended, environment FROM run LIMIT 1",
+        "INSERT INTO run SELECT 'x', name, spec, status, created, ended, environment, problems FROM run LIMIT 1",
     ),
+    "a problem is lost": ("counts", "DELETE FROM attempt WHERE id = 1"),
+    "a spec is another": ("names", "UPDATE run SET spec = replace(spec, '\"seed\":0', '\"seed\":1')"),
+    "a reference answer is another": ("names", "UPDATE problem SET answer = '99'"),
+    "a question is another": ("names", "UPDATE problem SET prompt = prompt || ' '"),
     "the ledger has a token more": ("ledger", "UPDATE attempt SET generated_tokens = generated_tokens + 1 WHERE id = 1"),
     "the ledger has fewer FLOPs": ("ledger", "UPDATE attempt SET flops = flops - 1e6 WHERE id = 1"),
     "the ledger has another second": ("ledger", "UPDATE attempt SET verify_seconds = verify_seconds + 1 WHERE id = 1"),

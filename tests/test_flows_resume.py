@@ -254,8 +254,8 @@ def test_a_process_with_other_versions_says_so(tmp_path: Path, monkeypatch: pyte
         (("audit", "--replay", "some"), 2, "--replay must be a number or 'all', not 'some'"),
         (("audit", "-d", "missing.db"), 65, "there is no database at 'missing.db'"),
         (("resume", "-d", "missing.db"), 65, "there is no database at 'missing.db'"),
-        (("run", "--flops", "-1", "--plain"), 2, "budget of flops must be above 0, not -1.0"),
-        (("run", "--seconds", "nan", "--plain"), 2, "budget of seconds must be above 0, not nan"),
+        (("run", "--flops", "-1", "--plain"), 2, "budget of flops must be a finite number above 0, not -1.0"),
+        (("run", "--seconds", "nan", "--plain"), 2, "budget of seconds must be a finite number above 0, not nan"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int, says: str) -> None:

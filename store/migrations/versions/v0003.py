@@ -43,6 +43,7 @@ def upgrade() -> None:
 
 
 def _attempt_columns() -> None:
+    op.add_column("run", sa.Column("problems", sa.Integer()))
     op.add_column("attempt", sa.Column("shard", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("attempt", sa.Column("tries", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("attempt", sa.Column("replies", sa.Integer()))
