@@ -87,6 +87,11 @@ def test_a_run_that_is_stopped_in_mid_search_goes_on_and_ends_like_one_that_was_
         assert err.splitlines()[-1].endswith("goes on from here")
         assert ask(path, "select owner from lease") == [("",)]
         assert ask(path, "select status from run") == [("interrupted",)]
+    status, out, err = ended(started("runs", "-d", "a.db", cwd=tmp_path))  # whatever the dead process left in the table
+    assert (status, "interrupted" in out, "running" in out) == (0, True, False), out + err
+    status, out, err = ended(started("show", "-d", "a.db", cwd=tmp_path))
+    assert "does the rest" in out
+    assert "ponderosa resume" in out
     before = ask(path, "select attempt_id, path, packed from candidate")
     open_ = ask(path, "select count(*) from attempt where status not in ('done', 'failed')")[0][0]
     assert 100 <= len(before) < len(ask(whole, ROWS))
