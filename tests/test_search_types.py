@@ -188,7 +188,7 @@ def test_a_spec_that_json_cannot_hold_is_refused() -> None:
         (lambda: Budget(tokens=0), "budget of tokens must be at least 1, not 0"),
         (lambda: Budget(passes=-1), "budget of passes must be at least 1, not -1"),
         *(
-            (lambda name=name, bad=bad: Budget(**{name: bad}), f"budget of {name} must be above 0, not {bad}")
+            (lambda name=name, bad=bad: Budget(**{name: bad}), f"budget of {name} must be a finite number above 0, not {bad}")
             for name in ("flops", "seconds")
             for bad in (0.0, -1.0, math.inf, math.nan)
         ),
