@@ -368,10 +368,10 @@ def _watch_searches(job: Job, say: Say) -> None:
                 os.kill(os.getpid(), signal.SIGSTOP)
         return answered
 
-    def resuming(self: Driver, key: int, reply: Reply | None) -> None:
+    def resuming(self: Driver, key: int, reply: Reply | None) -> int:
         if reply is not None:  # the strategy is about to see it: it must be there from now on, whatever happens
             say("known", key, self.journal._replies[key])  # type: ignore[attr-defined]
-        resume(self, key, reply)
+        return resume(self, key, reply)
 
     def driving(self: Driver, searches: Any) -> Iterator[Any]:
         for outcome in drive(self, searches):
