@@ -52,7 +52,9 @@ class Database:
     _readers: Engine = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_readers", self.engine.execution_options(**{_READING: True}))
+        # PostgreSQL's default gives each statement a view of its own
+        view: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        object.__setattr__(self, "_readers", self.engine.execution_options(**{_READING: True}, **view))
 
     @property
     def is_sqlite(self) -> bool:

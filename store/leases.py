@@ -30,6 +30,7 @@ from .errors import LeaseLost, StoreError
 
 STALE = 60.0  # seconds without a heartbeat after which a shard may be taken over
 BEAT = 10.0  # seconds between heartbeats
+HASTE = 5.0  # seconds that a heartbeat or a release waits for a database that is away
 HANG = 600.0  # seconds without a turn of the work after which a worker hangs, and its heart stops
 
 _L = schema.lease.c
@@ -80,7 +81,8 @@ class Lease:
             while not stop.wait(beat) and not self.lost:
                 if time.monotonic() - self._touched < hang:
                     try:
-                        self.database.transact(lambda connection: self.fence(connection, 0))
+                        # no longer than until the next beat: who ends the block waits for this
+                        self.database.transact(lambda connection: self.fence(connection, 0), patience=HASTE)
                     except LeaseLost:
                         return
                     except StoreError:
@@ -100,7 +102,7 @@ class Lease:
     def release(self) -> None:
         """Gives the shard back; another may have it at once."""
         given = update(schema.lease).where(_L.shard == self.shard, _L.epoch == self.epoch, _L.owner == self.owner)
-        self.database.transact(lambda connection: connection.execute(given.values(owner="")), patience=5.0)
+        self.database.transact(lambda connection: connection.execute(given.values(owner="")), patience=HASTE)
 
 
 def claim(database: Database, run_id: str, shard: int, owner: str = "", stale: float = STALE) -> Lease | Held:

@@ -91,8 +91,8 @@ def test_a_write_takes_the_lock_before_it_reads(tmp_path: Path) -> None:
         other.close()
 
 
-def test_a_reader_keeps_its_view_and_does_not_stop_a_writer(tmp_path: Path) -> None:
-    with open_database(tmp_path / "a.db") as db, db.read() as reading:
+def test_a_reader_keeps_its_view_and_does_not_stop_a_writer(db: Database) -> None:
+    with db.read() as reading:
         assert reading.scalar(text("SELECT count(*) FROM lease")) == 0
         with db.write() as writing:
             writing.execute(text(LEASE))

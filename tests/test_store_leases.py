@@ -33,7 +33,7 @@ from store import leases, queries, schema
 from store.costs import summed
 from store.database import Database, insert_new
 from store.errors import LeaseLost, Unavailable
-from store.leases import Held, Lease, claim, is_dead, this_process
+from store.leases import HASTE, Held, Lease, claim, is_dead, this_process
 from store.runs import Planned, begin_run
 
 SPEC = make_spec("beam", n=4, keep=2)
@@ -410,3 +410,21 @@ def test_a_claim_is_made_again_where_the_server_was_away(db: Database, monkeypat
     with db.read() as connection:
         assert connection.scalar(select(func.count()).select_from(schema.lease)) == 1
     assert replace(taken(db, "me"), _touched=0.0).epoch == 1
+
+
+def test_ending_does_not_wait_long_for_a_database_that_is_away(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the server is down: neither the heartbeat nor the release holds the process up."""
+    lease = taken(db, "me")
+    asked: list[float] = []
+
+    def away(self: Database, work: object, reading: bool = False, patience: float = 60.0) -> None:
+        asked.append(patience)
+        raise Unavailable("it is away")
+
+    monkeypatch.setattr(Database, "transact", away)
+    with pytest.raises(KeyboardInterrupt), lease.kept(beat=0.01):
+        while not asked:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert len(asked) >= 2
+    assert set(asked) == {HASTE}
