@@ -21,6 +21,7 @@ from search.tree import SPENT, Tree, scored, state_of
 from search.types import (
     Candidate,
     Choice,
+    Embed,
     Embeddings,
     Extend,
     Extension,
@@ -160,71 +161,79 @@ class StoreJournal:
     def answered(self, search: int, request: Request, reply: Reply) -> None:
         """Buffers a reply with its candidates, in the state they are born in, its scores or its vectors.
 
-        One of the wrong size is not written: the tree refuses it, which ends that search and no other.
+        One of the wrong kind or size is not written: the tree refuses it, which ends that search and no other.
         """
-        attempt = self.attempts[search]
-        rows: list[Row]
         if isinstance(request, Extend) and isinstance(reply, Extension):
-            if not request.rows or len(request.rows) != len(reply.steps):
-                return
-            for row, step in zip(request.rows, reply.steps, strict=True):
-                self._buffer.candidates.append(self._candidate_row(search, row.path, step))
-            cost: Row = {
-                "prompt_tokens": reply.prompt_tokens,
-                "cached_tokens": reply.cached_tokens,
-                "recomputed_tokens": reply.recomputed_tokens,
-                "drafted_tokens": reply.drafted_tokens,
-                "accepted_tokens": reply.accepted_tokens,
-                "flops": reply.flops,
-            }
+            asked, cost = len(request.rows), self._extended(search, request, reply)
         elif isinstance(request, Verify) and isinstance(reply, Readings):
-            if not request.paths or len(request.paths) != len(reply.readings):
-                return
-            for path, reading in zip(request.paths, reply.readings, strict=True):
-                # by the rule by which the tree makes them
-                score = scored(path, self.verifier, reading.parts, reading.reason, self.join)
-                self._buffer.scores.append(self._score_row(search, score, self._replies[search]))
-            cost = {
-                "passes": sum(reading.passes for reading in reply.readings),
-                "tokens": sum(reading.tokens for reading in reply.readings),
-                "flops": sum(reading.flops for reading in reply.readings),
-            }
-        elif isinstance(reply, Embeddings):
-            if not request.paths or len(request.paths) != len(reply.embeddings):  # type: ignore[union-attr]
-                return
-            rows = [
-                {
-                    "attempt_id": attempt,
-                    "path": path,
-                    "encoder": self.encoder,
-                    "vector": embedding.vector.astype("<f2").tobytes(),
-                    "reply": self._replies[search],
-                    "number": self._embedded[search] + i,
-                }
-                for i, (path, embedding) in enumerate(zip(request.paths, reply.embeddings, strict=True))  # type: ignore[union-attr]
-            ]
-            self._embedded[search] += len(rows)
-            self._buffer.embeddings += rows
-            cost = {
-                "tokens": sum(embedding.tokens for embedding in reply.embeddings),
-                "flops": sum(embedding.flops for embedding in reply.embeddings),
-            }
+            asked, cost = len(request.paths), self._verified(search, request, reply)
+        elif isinstance(request, Embed) and isinstance(reply, Embeddings):
+            asked, cost = len(request.paths), self._with_vectors(search, request, reply)
         else:
-            return  # the tree refuses it
+            return
+        if cost is None:
+            return
         cost |= {"queue_seconds": reply.queue_seconds, "seconds": reply.seconds}
         self._buffer.replies.append(
             {
-                "attempt_id": attempt,
+                "attempt_id": self.attempts[search],
                 "number": self._replies[search],
                 "kind": type(request).__name__.lower(),
                 "asked": request.digest,
-                "count": len(request.rows if isinstance(request, Extend) else request.paths),
-                "cost": dumps(
-                    {name: value for name, value in cost.items() if finite(value)}
-                ),  # 0 and what is no number: left out
+                "count": asked,
+                # 0 and what is no number is left out
+                "cost": dumps({name: value for name, value in cost.items() if finite(value)}),
             }
         )
         self._replies[search] += 1
+
+    def _extended(self, search: int, request: Extend, reply: Extension) -> Row | None:
+        """Buffers the candidates; the cost, or None where the reply has the wrong size."""
+        if not request.rows or len(request.rows) != len(reply.steps):
+            return None
+        for row, step in zip(request.rows, reply.steps, strict=True):
+            self._buffer.candidates.append(self._candidate_row(search, row.path, step))
+        return {
+            "prompt_tokens": reply.prompt_tokens,
+            "cached_tokens": reply.cached_tokens,
+            "recomputed_tokens": reply.recomputed_tokens,
+            "drafted_tokens": reply.drafted_tokens,
+            "accepted_tokens": reply.accepted_tokens,
+            "flops": reply.flops,
+        }
+
+    def _verified(self, search: int, request: Verify, reply: Readings) -> Row | None:
+        """Buffers the scores, by the rule by which the tree makes them; the cost, as above."""
+        if not request.paths or len(request.paths) != len(reply.readings):
+            return None
+        for path, reading in zip(request.paths, reply.readings, strict=True):
+            score = scored(path, self.verifier, reading.parts, reading.reason, self.join)
+            self._buffer.scores.append(self._score_row(search, score, self._replies[search]))
+        return {
+            "passes": sum(reading.passes for reading in reply.readings),
+            "tokens": sum(reading.tokens for reading in reply.readings),
+            "flops": sum(reading.flops for reading in reply.readings),
+        }
+
+    def _with_vectors(self, search: int, request: Embed, reply: Embeddings) -> Row | None:
+        """Buffers the vectors; the cost, as above."""
+        if not request.paths or len(request.paths) != len(reply.embeddings):
+            return None
+        for path, embedding in zip(request.paths, reply.embeddings, strict=True):
+            row = {
+                "attempt_id": self.attempts[search],
+                "path": path,
+                "encoder": self.encoder,
+                "vector": embedding.vector.astype("<f2").tobytes(),
+                "reply": self._replies[search],
+                "number": self._embedded[search],
+            }
+            self._embedded[search] += 1
+            self._buffer.embeddings.append(row)
+        return {
+            "tokens": sum(embedding.tokens for embedding in reply.embeddings),
+            "flops": sum(embedding.flops for embedding in reply.embeddings),
+        }
 
     def closed(self, outcome: Outcome) -> None:
         """Buffers how a search ended: its candidates' last states and answers, its choice or error, its grade, its ledger.

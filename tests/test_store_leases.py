@@ -422,9 +422,8 @@ def test_ending_does_not_wait_long_for_a_database_that_is_away(db: Database, mon
         raise Unavailable("it is away")
 
     monkeypatch.setattr(Database, "transact", away)
-    with pytest.raises(KeyboardInterrupt), lease.kept(beat=0.01):
+    with lease.kept(beat=0.01):
         while not asked:
             time.sleep(0.01)
-        raise KeyboardInterrupt
     assert len(asked) >= 2
     assert set(asked) == {HASTE}
