@@ -11,6 +11,7 @@ import platform
 import sqlite3
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -200,8 +201,7 @@ def work_shard(
         verifier, join = verifier_of(spec.verifier)
         # those that failed here, or that two workers have died of, run alone, so that they take no other with them; a first
         # death may have been the machine's
-        together = [a for a in due.values() if a.tries < 2]
-        alone = [a for a in due.values() if a.tries >= 2]
+        batches = deque([[a for a in due.values() if a.tries < 2], *([a] for a in due.values() if a.tries >= 2)])
         diverged: list[str] = []
         with (
             Graders() as graders,
@@ -217,10 +217,8 @@ def work_shard(
             ) as journal,
         ):
             tries = {i: a.tries for i, a in due.items()}
-            while together or alone:
-                batch, together = (together, []) if together else (alone[:1], [])
-                alone = alone[1:] if batch == alone[:1] else alone
-                searches = [(a.attempt_id, a.problem) for a in batch]
+            while batches:
+                searches = [(a.attempt_id, a.problem) for a in batches.popleft()]
                 for outcome in solve(searches, spec, journal, pulse=lease.touch):
                     attempt = due[outcome.search.key]
                     if isinstance(outcome.exception, Diverged):
@@ -229,7 +227,7 @@ def work_shard(
                     if outcome.choice is None:
                         tries[attempt.attempt_id] += 1
                         if tries[attempt.attempt_id] < TRIES:
-                            alone.append(attempt)
+                            batches.append([attempt])
                             continue
                     progress.done += 1
                     progress.right += journal.right(outcome.search.key)
