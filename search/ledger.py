@@ -20,6 +20,7 @@ class Usage:
     recomputed_tokens: int = 0  # of the prompt tokens: computed before, and dropped when memory ran short
     drafted_tokens: int = 0  # guessed ahead and checked by the generator's model
     accepted_tokens: int = 0  # of the drafted: those that the model would have drawn itself
+    small_tokens: int = 0  # of the generated: by the smaller sibling
     candidates: int = 0
     verifier_passes: int = 0
     verifier_tokens: int = 0
@@ -43,6 +44,7 @@ class Usage:
         self.recomputed_tokens += reply.recomputed_tokens
         self.drafted_tokens += reply.drafted_tokens
         self.accepted_tokens += reply.accepted_tokens
+        self.small_tokens += reply.small_tokens
         self.candidates += len(reply.steps)
         self.flops += reply.flops
         self.queue_seconds += reply.queue_seconds

@@ -11,16 +11,18 @@ float16 entropies, and the probabilities of drawing and the confidences where th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .rules import Ahead
 from .types import Finish, Packed, Step
 
 TOKEN_BITS, STATISTIC_BITS = 20, 14
 TOKEN_BYTES = 6  # for one token's id, log-probability and certainty
 # what the first byte of the extra says of the rest; both ways of drawing together: an array of its own
-_ENTROPIES, _AS_LIKELY, _SURELY, _CONFIDENCES = 1, 2, 4, 8
+_ENTROPIES, _AS_LIKELY, _SURELY, _CONFIDENCES, _AHEAD = 1, 2, 4, 8, 16
 
 _INFINITE, _NAN = 0x3E00, 0x3F00  # codes
 _IDS = np.uint64((1 << TOKEN_BITS) - 1)
@@ -75,6 +77,9 @@ def rounded(steps: Sequence[Step]) -> list[Step]:
             half = _half(step.confidences)
             extra.append(half.tobytes())
             confidences = half.astype(np.float32)
+        if step.ahead is not None:
+            kinds |= _AHEAD
+            extra.append(_foretold(step.ahead))
         out.append(
             Step(
                 step.tokens,
@@ -86,6 +91,7 @@ def rounded(steps: Sequence[Step]) -> list[Step]:
                 drawn,
                 confidences,
                 Packed(tokens[begin * TOKEN_BYTES : end * TOKEN_BYTES], bytes([kinds]) + b"".join(extra)),
+                None if step.ahead is None else replace(step.ahead, entropy=float(np.float32(step.ahead.entropy))),
             )
         )
         begin = end
@@ -114,12 +120,14 @@ def unpack_all(blobs: Sequence[Packed], texts: Sequence[str], finishes: Sequence
     tokens = (words & _IDS).astype(np.int32)
     logprobs, certainties = -_decoded(words >> _FIRST & _STATISTIC), _decoded(words >> _SECOND)
     out, begin = [], 0
-    for blob, text, finish, count, extra in zip(blobs, texts, finishes, counts, _extras(blobs, counts), strict=True):
+    aheads, blobs, whole = [_ahead(blob) for blob in blobs], [_without_ahead(blob) for blob in blobs], blobs
+    extras = _extras(blobs, counts)
+    for blob, text, finish, count, extra, ahead in zip(whole, texts, finishes, counts, extras, aheads, strict=True):
         own = slice(begin, begin + count)
         entropies, drawn, confidences = extra
         if drawn is None and blob.extra[0] & _AS_LIKELY:
             drawn = logprobs[own]
-        step = Step(tokens[own], text, logprobs[own], certainties[own], entropies, finish, drawn, confidences, blob)
+        step = Step(tokens[own], text, logprobs[own], certainties[own], entropies, finish, drawn, confidences, blob, ahead)
         out.append(step)
         begin += count
     return out
@@ -174,6 +182,40 @@ def _extras(blobs: Sequence[Packed], counts: Sequence[int]) -> Iterator[tuple[Fl
         entropies = taken[0] if taken[0] is not None else np.full(count, np.nan, dtype=np.float32)
         surely = kinds & _SURELY and not own
         yield entropies, np.zeros(count, dtype=np.float32) if surely else taken[1], taken[2]
+
+
+_EACH = np.dtype([("tokens", "<i4"), ("logprobs", "<f4"), ("keys", "<f4")])
+
+
+def _foretold(ahead: Ahead) -> bytes:
+    """The entropy, float32, twelve bytes a token, and how many tokens in the last two bytes."""
+    rows = np.zeros(len(ahead.tokens), dtype=_EACH)
+    rows["tokens"], rows["logprobs"], rows["keys"] = ahead.tokens, ahead.logprobs, ahead.keys
+    return np.float32(ahead.entropy).tobytes() + rows.tobytes() + len(rows).to_bytes(2, "little")
+
+
+def _foretold_bytes(blob: Packed) -> int:
+    if not (blob.extra and blob.extra[0] & _AHEAD):
+        return 0
+    size = 6 + _EACH.itemsize * int.from_bytes(blob.extra[-2:], "little")
+    if size > len(blob.extra) - 1:
+        raise ValueError(f"{len(blob.extra)} bytes of statistics are too few for what they say is in them")
+    return size
+
+
+def _ahead(blob: Packed) -> Ahead | None:
+    size = _foretold_bytes(blob)
+    if not size:
+        return None
+    own = blob.extra[-size:-2]
+    rows = np.frombuffer(own, dtype=_EACH, offset=4)
+    entropy = float(np.frombuffer(own, dtype="<f4", count=1)[0])
+    return Ahead(entropy, rows["tokens"].copy(), rows["logprobs"].copy(), rows["keys"].copy())
+
+
+def _without_ahead(blob: Packed) -> Packed:
+    size = _foretold_bytes(blob)
+    return Packed(blob.tokens, blob.extra[:-size]) if size else blob
 
 
 def _words(blob: bytes) -> Codes:

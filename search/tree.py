@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .ledger import Usage
 from .packing import rounded
+from .rules import NO_RULES, Rules
 from .types import (
     ROOT,
     Answer,
@@ -33,6 +34,7 @@ from .types import (
     Until,
     Verify,
     child_of,
+    lineage,
     parent_of,
     seed_of,
 )
@@ -43,7 +45,12 @@ if TYPE_CHECKING:
 
 SPENT = "the budget"  # how the reason of a score begins that a bound refused
 Extractor = Callable[[str], Answer]
+Encode = Callable[[str], tuple[int, ...]]
 N = TypeVar("N", int, float)
+
+
+def _no_tokenizer(text: str) -> tuple[int, ...]:
+    raise ValueError("the strategy gives the generator text of its own, and this generator has no tokenizer for it")
 
 
 @dataclass(slots=True)
@@ -65,11 +72,15 @@ class Tree:
     verifier: str = ""
     join: Join = Join.MIN
     stops: tuple[str, ...] = ()
+    encode: Encode = _no_tokenizer  # a text as the generator's tokens
+    render: Encode = _no_tokenizer  # a question of one's own as a prompt's tokens
     usage: Usage = field(default_factory=Usage)
     candidates: dict[Path, Candidate] = field(default_factory=dict)
     scores: dict[Path, Score] = field(default_factory=dict)
     vectors: dict[Path, NDArray[np.float32]] = field(default_factory=dict)  # by an encoder, rounded to float16
+    values: dict[Path, float] = field(default_factory=dict)  # what a strategy makes of scores, where it is not the score
     states: dict[Path, tuple[State, str]] = field(default_factory=dict)
+    prompts: dict[Path, str] = field(default_factory=dict)  # of candidates that do not continue their parent: their question
     _children: dict[Path, int] = field(default_factory=dict)
     _steps: dict[Path, tuple[Step, ...]] = field(default_factory=dict)
     _answers: dict[Path, Answer] = field(default_factory=dict)
@@ -78,17 +89,19 @@ class Tree:
     # ------------------------------------------------------------------------------------------------------- reading
 
     def steps(self, path: Path) -> tuple[Step, ...]:
-        """The steps from the first down to a path's own."""
+        """The steps down to a path's own: from the first, or from the last that answered a prompt of its own."""
         if not path:
             return ()
         known = self._steps.get(path)
         if known is None:
-            known = self._steps[path] = (*self.steps(parent_of(path)), self.candidates[path].step)
+            before = () if path in self.prompts else self.steps(parent_of(path))
+            known = self._steps[path] = (*before, self.candidates[path].step)
         return known
 
     def tokens(self, path: Path) -> tuple[int, ...]:
         """The prompt's tokens and all the steps' down to a path: what a child continues."""
-        prefix = list(self.question.tokens)
+        asked = next((self.prompts[p] for p in reversed(lineage(path)) if p in self.prompts), None) if self.prompts else None
+        prefix = list(self.question.tokens if asked is None else self.render(asked))
         for step in self.steps(path):
             prefix.extend(step.tokens.tolist())
         return tuple(prefix)
@@ -99,6 +112,15 @@ class Tree:
     def length(self, path: Path) -> int:
         """Tokens from the end of the prompt to the end of a path's step."""
         return sum(len(step) for step in self.steps(path))
+
+    def value(self, path: Path) -> float | None:
+        """What a candidate is worth to the search, in [0, 1], higher = better: its score, unless the strategy has made
+        something else of it. None where it has none."""
+        made = self.values.get(path)
+        if made is not None:
+            return made
+        score = self.scores.get(path)
+        return None if score is None else score.value
 
     def answer(self, path: Path) -> Answer:
         """The answer of a finished candidate; one that was cut off has none."""
@@ -145,21 +167,33 @@ class Tree:
         until: Until = Until.STEP,
         first: int | None = None,
         sampling: Sampling | None = None,
+        rules: Rules = NO_RULES,
+        *,
+        tokens: int | None = None,
+        begins: Sequence[tuple[int, ...]] = (),
+        prompt: str | None = None,
+        model: str = "",
     ) -> Ask[tuple[Candidate, ...]]:
         """Asks for n continuations of each parent (or n[i] of the i-th); the new candidates, in order of the parents.
 
-        With `first`, all rows stop once that many have ended by themselves. Where the budget runs short there are fewer
-        candidates, cut ones, or none: an empty tuple means that the search must end.
+        With `first`, all rows stop once that many have ended by themselves; `rules` may stop them for other reasons, and
+        `tokens` is the most that each may have. With `begins` (one a row) they begin with these tokens. With `prompt` they
+        are children by name only: they answer that question, and nothing before it is read. Where the budget runs short
+        there are fewer candidates, cut ones, or none: an empty tuple means that the search must end.
         """
         paths = [p if isinstance(p, str) else p.path for p in parents]
         counts = [n] * len(paths) if isinstance(n, int) else list(n)
-        rows = [] if self._exhausted else self._rows(paths, counts, until)
+        if begins and len(begins) != sum(counts):
+            raise ValueError(f"{len(begins)} beginnings were given for {sum(counts)} rows")
+        asked = None if prompt is None else self.render(prompt)
+        rows = [] if self._exhausted else self._rows(paths, counts, until, tokens, begins, asked)
         if not rows:
             return ()
         allowance = self._left(self.budget.tokens, self.usage.generated_tokens)
         dropped, self._dropped = tuple(self._dropped), {}
         drawing, (flops, seconds) = sampling or self.sampling, self._remainder
-        reply = yield Extend(tuple(rows), until, drawing, first, allowance, flops, seconds, self.stops, dropped)
+        bounds = (allowance, flops, seconds)
+        reply = yield Extend(tuple(rows), until, drawing, first, *bounds, self.stops, dropped, rules, model)
         if not isinstance(reply, Extension):
             raise TypeError(f"an Extend was answered with {type(reply).__name__}")
         if len(reply.steps) != len(rows):
@@ -169,28 +203,41 @@ class Tree:
         for candidate in minted:
             self.candidates[candidate.path] = candidate
             self.states[candidate.path] = state_of(candidate.step)
+            if prompt is not None:
+                self.prompts[candidate.path] = prompt
         return tuple(minted)
 
-    def _rows(self, paths: Sequence[Path], counts: Sequence[int], until: Until) -> list[Row]:
+    def _rows(
+        self,
+        paths: Sequence[Path],
+        counts: Sequence[int],
+        until: Until,
+        most_tokens: int | None,
+        begins: Sequence[tuple[int, ...]],
+        prompt: tuple[int, ...] | None,
+    ) -> list[Row]:
         """The rows to ask for, as many as the budget has a token and a place for."""
         tokens = self._left(self.budget.tokens, self.usage.generated_tokens)
         places = self._left(self.budget.candidates, self.usage.candidates)
         most = min((left for left in (tokens, places) if left is not None), default=None)
         rows: list[Row] = []
+        given = iter(begins)
         for parent, count in zip(paths, counts, strict=True):
             if not count:
                 continue
-            prefix = self.tokens(parent)
-            room = self.tokens_limit - (len(prefix) - len(self.question.tokens))
+            prefix = self.tokens(parent) if prompt is None else prompt
+            room = self.tokens_limit - (self.length(parent) if prompt is None else 0)
             limit = min(room, self.step_tokens) if until is Until.STEP else room
+            limit = limit if most_tokens is None else min(limit, most_tokens)
+            mine = [next(given, ()) for _ in range(count)]
             if limit < 1:
                 self.states[parent] = (State.FAILED, "token limit")
                 continue
-            for _ in range(count if most is None else min(count, most - len(rows))):
+            for begin in mine if most is None else mine[: max(most - len(rows), 0)]:
                 index = self._children.get(parent, 0)
                 self._children[parent] = index + 1
                 path = child_of(parent, index)
-                rows.append(Row(path, seed_of(self.seed, self.question.id, path), prefix, limit))
+                rows.append(Row(path, seed_of(self.seed, self.question.id, path), prefix, limit, begin[:limit]))
         return rows
 
     def verify(self, candidates: Iterable[Candidate]) -> Ask[tuple[Score, ...]]:
@@ -244,6 +291,16 @@ class Tree:
         given_up = (State.PRUNED, State.MERGED)
         self.usage.pruned_tokens = sum(len(c.step) for c in self.candidates.values() if self.states[c.path][0] in given_up)
 
+    def merged(self, candidates: Iterable[Candidate]) -> Ask[list[Candidate]]:
+        """The candidates that a strategy is to go on with, one for each thing that was said: here, one of each text. A tree
+        that merges more (FETCH) asks for what it needs to tell."""
+        yield from ()
+        return self.distinct(candidates)
+
+    def members(self, path: Path) -> tuple[Path, ...]:
+        """The candidates that this one stands for in a vote: itself, and what was merged into it with its say kept."""
+        return (path,)
+
     def distinct(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """One of each text: a candidate that wrote the same step as an earlier sibling is merged into it, so that it costs
         no verifier pass and no place."""
@@ -272,8 +329,10 @@ def state_of(step: Step) -> tuple[State, str]:
     match step.finish:
         case Finish.END:
             return State.FINISHED, "end"
-        case Finish.STEP:
+        case Finish.STEP | Finish.PAUSE:
             return State.LIVE, ""
+        case Finish.UNSURE:
+            return State.CANCELLED, "too unsure"
         case Finish.CANCELLED:
             return State.CANCELLED, "others finished first"
         case Finish.BUDGET:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .rules import NO_RULES, Ahead, Rules
+
 Path = str
 ROOT: Path = ""
 SEPARATOR = "\n\n"  # what ends a step
@@ -102,6 +104,11 @@ class Finish(StrEnum):
     LENGTH = "length"  # the token limit or the model's context was reached
     BUDGET = "budget"  # the search's budget ran out inside the step
     CANCELLED = "cancelled"  # others of the request finished first
+    PAUSE = "pause"  # a rule stopped it before its next token, to decide on that
+    UNSURE = "unsure"  # its confidence fell below what a rule allows
+
+
+GOES_ON = (Finish.STEP, Finish.PAUSE)  # what is no whole solution
 
 
 class Packed(NamedTuple):
@@ -126,6 +133,7 @@ class Step:
     drawn: NDArray[np.float32] | None = None  # ln of the probability with which each token was drawn; 0 where greedy
     confidences: NDArray[np.float32] | None = None  # DeepConf's, where asked for: mean -ln p of the k likeliest; higher = surer
     packed: Packed | None = None  # of a rounded step
+    ahead: Ahead | None = None  # what it said of its next token where it paused
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -174,7 +182,7 @@ class Candidate:
     @property
     def open(self) -> bool:
         """Whether the search may go on from here."""
-        return self.step.finish is Finish.STEP
+        return self.step.finish in GOES_ON
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +277,7 @@ class Sampling:
     mirostat_tau: float = 0.0  # target surprise in bits (arXiv 2007.14966); 0 is off
     mirostat_eta: float = 0.1  # learning rate of Mirostat
     confidence: int = 0  # the k of DeepConf's token confidence (arXiv 2508.15260), kept with each step; 0 is off
+    momentum: float = 0.0  # alpha of momentum decoding (arXiv 2212.02175) among the 5 likeliest tokens; 0 is off
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 100):
@@ -287,6 +296,8 @@ class Sampling:
             raise ValueError(f"mirostat_eta must be above 0, not {self.mirostat_eta}")
         if self.confidence < 0:
             raise ValueError(f"confidence must be 0 (off) or more tokens, not {self.confidence}")
+        if not (math.isfinite(self.momentum) and self.momentum >= 0):
+            raise ValueError(f"momentum must be 0 (off) or more, not {self.momentum}")
         if self.mirostat_tau and (self.top_k or self.top_p < 1 or self.min_p):
             raise ValueError("mirostat_tau replaces top_k, top_p and min_p; give it alone")
 
@@ -303,6 +314,7 @@ class Row:
     seed: int
     prefix: tuple[int, ...]
     limit: int
+    begin: tuple[int, ...] = ()  # tokens that the continuation begins with: given, not drawn, and charged as any
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +331,8 @@ class Extend:
     seconds: float | None = None  # of the generator's time, as it is charged to this request: likewise
     stops: tuple[str, ...] = ()  # strings that end a solution as the end token does, wherever tokens part them
     dropped: tuple[Path, ...] = ()  # candidates that the search gave up: their memory is free to go
+    rules: Rules = NO_RULES
+    model: str = ""  # which of the run's generators; "" is the one, "small" its smaller sibling
 
     @property
     def digest(self) -> str:
@@ -329,7 +343,9 @@ class Extend:
         # what a later version adds to the sampling is off in an older journal, and not part of it
         sampling = [(f.name, v) for f in fields(self.sampling) if (v := getattr(self.sampling, f.name)) != f.default]
         bounds = self.first, self.allowance, self.flops, self.seconds
-        return _digest("extend", rows, prompt, self.until.value, sampling, *bounds, self.stops)
+        begins = [row.begin for row in self.rows] if any(row.begin for row in self.rows) else None
+        later = [each for each in (self.rules if self.rules != NO_RULES else None, self.model, begins) if each]
+        return _digest("extend", rows, prompt, self.until.value, sampling, *bounds, self.stops, *later)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +358,7 @@ class Extension:
     recomputed_tokens: int = 0  # of the prompt tokens: computed before, and dropped when memory ran short
     drafted_tokens: int = 0  # guessed ahead and checked by the model
     accepted_tokens: int = 0  # of the drafted: those that the model would have drawn itself
+    small_tokens: int = 0  # of the generated: by the smaller sibling
     flops: float = 0.0
     queue_seconds: float = 0.0
     seconds: float = 0.0  # this request's share of the generator's time
@@ -490,7 +507,10 @@ class Budget:
 
 
 # Fields of RunSpec, Sampling and Budget that the first runs did not have: off, they are not in the JSON, and old ids stay.
-_ADDED_LATER = {"stops", "repetition_penalty", "mirostat_tau", "mirostat_eta", "confidence", "flops", "seconds"}
+_ADDED_LATER = {
+    *("stops", "repetition_penalty", "mirostat_tau", "mirostat_eta", "confidence", "flops", "seconds"),
+    *("encoder", "small", "momentum"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,6 +528,8 @@ class RunSpec:
     seed: int = 0
     weights: str = ""  # fingerprints of the models: a name alone does not say which weights it had
     stops: tuple[str, ...] = ()  # strings that end a solution as the end token does
+    encoder: Part | None = None  # for strategies that embed; None: none
+    small: Part | None = None  # the generator's smaller sibling, for strategies that switch; None: none
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.step_tokens < 1:
@@ -533,5 +555,6 @@ class RunSpec:
     def from_json(cls, text: str) -> RunSpec:
         raw = json.loads(text)
         raw |= {key: Part(**raw[key]) for key in ("problems", "generator", "verifier", "strategy")}
+        raw |= {key: Part(**raw[key]) for key in ("encoder", "small") if raw.get(key)}
         raw |= {"sampling": Sampling(**raw["sampling"]), "budget": Budget(**raw["budget"])}
         return cls(**raw | {"stops": tuple(raw.get("stops", ()))})

@@ -139,6 +139,7 @@ OTHER: dict[str, list[Any]] = {
         Sampling(mirostat_tau=3.0),
         Sampling(mirostat_tau=3.0, mirostat_eta=0.2),
         Sampling(confidence=20),
+        Sampling(momentum=0.2),
     ],
     "budget": [
         Budget(),
@@ -153,6 +154,8 @@ OTHER: dict[str, list[Any]] = {
     "seed": [1],
     "weights": ["1a2b3c4d"],
     "stops": [("Question:",)],
+    "encoder": [Part("hidden")],
+    "small": [Part("small")],
 }
 
 
