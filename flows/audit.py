@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from pipelines.models import load_writer
 from search.ledger import Usage
 from search.strategies import build
 from search.tree import Tree
@@ -89,6 +90,9 @@ def replayed(connection: Connection, spec: RunSpec, attempt_id: int) -> list[Fau
         verifier=spec.verifier.name,
         join=join,
         stops=spec.stops,
+        # loaded for the strategies alone that give the generator text of their own
+        encode=lambda text: load_writer(spec.generator.name).plainly(text),
+        render=lambda text: load_writer(spec.generator.name).encode(text),
     )
     choice = _searched(connection, spec, attempt_id, tree)
     where = f"attempt {attempt_id}"

@@ -193,7 +193,7 @@ class Tree:
         dropped, self._dropped = tuple(self._dropped), {}
         drawing, (flops, seconds) = sampling or self.sampling, self._remainder
         bounds = (allowance, flops, seconds)
-        reply = yield Extend(tuple(rows), until, drawing, first, *bounds, self.stops, dropped, rules, model)
+        reply = yield Extend(tuple(rows), until, drawing, first, *bounds, self.stops, dropped, rules, model, prompt)
         if not isinstance(reply, Extension):
             raise TypeError(f"an Extend was answered with {type(reply).__name__}")
         if len(reply.steps) != len(rows):
@@ -296,6 +296,10 @@ class Tree:
         that merges more (FETCH) asks for what it needs to tell."""
         yield from ()
         return self.distinct(candidates)
+
+    def head(self, path: Path) -> Path:
+        """The candidate that stands for this one: itself, or the one that it was merged into with its say kept."""
+        return path
 
     def members(self, path: Path) -> tuple[Path, ...]:
         """The candidates that this one stands for in a vote: itself, and what was merged into it with its say kept."""

@@ -333,6 +333,7 @@ class Extend:
     dropped: tuple[Path, ...] = ()  # candidates that the search gave up: their memory is free to go
     rules: Rules = NO_RULES
     model: str = ""  # which of the run's generators; "" is the one, "small" its smaller sibling
+    prompt: str | None = None  # the question that the rows answer, where it is one of the strategy's own
 
     @property
     def digest(self) -> str:
@@ -344,7 +345,8 @@ class Extend:
         sampling = [(f.name, v) for f in fields(self.sampling) if (v := getattr(self.sampling, f.name)) != f.default]
         bounds = self.first, self.allowance, self.flops, self.seconds
         begins = [row.begin for row in self.rows] if any(row.begin for row in self.rows) else None
-        later = [each for each in (self.rules if self.rules != NO_RULES else None, self.model, begins) if each]
+        rules = self.rules if self.rules != NO_RULES else None
+        later = [(name, each) for name, each in zip("rmbp", (rules, self.model, begins, self.prompt), strict=True) if each]
         return _digest("extend", rows, prompt, self.until.value, sampling, *bounds, self.stops, *later)
 
 

@@ -24,6 +24,7 @@ FIELDS = {
         "recomputed_tokens": "recomputed_tokens",
         "drafted_tokens": "drafted_tokens",
         "accepted_tokens": "accepted_tokens",
+        "small_tokens": "small_tokens",
         "flops": "flops",
         "queue_seconds": "queue_seconds",
         "seconds": "generate_seconds",

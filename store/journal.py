@@ -192,13 +192,14 @@ class StoreJournal:
         if not request.rows or len(request.rows) != len(reply.steps):
             return None
         for row, step in zip(request.rows, reply.steps, strict=True):
-            self._buffer.candidates.append(self._candidate_row(search, row.path, step))
+            self._buffer.candidates.append(self._candidate_row(search, row.path, step, request.prompt))
         return {
             "prompt_tokens": reply.prompt_tokens,
             "cached_tokens": reply.cached_tokens,
             "recomputed_tokens": reply.recomputed_tokens,
             "drafted_tokens": reply.drafted_tokens,
             "accepted_tokens": reply.accepted_tokens,
+            "small_tokens": reply.small_tokens,
             "flops": reply.flops,
         }
 
@@ -318,7 +319,7 @@ class StoreJournal:
         self._records.pop(search, None)
         self._unread.discard(search)
 
-    def _candidate_row(self, search: int, path: Path, step: Step) -> Row:
+    def _candidate_row(self, search: int, path: Path, step: Step, prompt: str | None) -> Row:
         candidate = Candidate(path, step)
         state, cause = state_of(step)
         blob = step.packed or packed(step)
@@ -335,6 +336,7 @@ class StoreJournal:
             "tokens": len(step),
             "packed": blob.tokens,
             "extra": blob.extra,
+            "prompt": clean_or_none(prompt),
             **text._asdict(),
             "finish": step.finish.value,
             "state": state.value,

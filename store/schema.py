@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from search.ledger import Usage
 
-VERSIONS = ("0001", "0002", "0003")  # oldest first; the last is what this code reads and writes
+VERSIONS = ("0001", "0002", "0003", "0004")  # oldest first; the last is what this code reads and writes
 HEAD = VERSIONS[-1]
 VERSION_TABLE = "ponderosa_version"
 
@@ -118,6 +118,7 @@ candidate = Table(
     Column("reply", Integer, nullable=False),  # reply.number: what made it
     Column("packed", LargeBinary, nullable=False),  # ids, log-probabilities, certainties: search.packing, 6 bytes a token
     Column("extra", LargeBinary, nullable=False),  # the other statistics: search.packing
+    Column("prompt", Text),  # the question it answers, where that is one of the strategy's own; NULL = it continues its parent
     Column("text", Text),  # of this step: a view of the tokens; NULL = see text_zlib
     Column("text_zlib", LargeBinary),  # the exact text, UTF-8, compressed: of a long one, or one that `text` cannot hold
     Column("text_lossy", Boolean, nullable=False),

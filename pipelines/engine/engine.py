@@ -31,9 +31,11 @@ from pipelines.engine.forward import Forward, PlainForward
 from pipelines.engine.kept import Kept
 from pipelines.engine.pages import PAGE, NoRoom, Pool, Segment, pages_of
 from pipelines.engine.rows import Rows
-from pipelines.engine.sampler import Drawn
+from pipelines.engine.ruling import foretold, pauses, unsure
+from pipelines.engine.sampler import Drawn, part_of
 from pipelines.engine.scarce import OutOfMemory, out_of_memory, released, said
 from pipelines.engine.vocabulary import Vocabulary
+from search.rules import Ahead
 from search.types import ROOT, Extend, Extension, Finish, Path, Row, Step, Until, parent_of
 
 CHUNK = 256  # prompt tokens in one pass beside the running rows'
@@ -63,6 +65,7 @@ class _Ticket:
     lockstep: bool = False  # whether its rows run in step
     partable: bool = False  # whether they do so only to share scarce FLOPs fairly
     ended: int = 0  # rows that ended by themselves
+    ends: list[Step] = field(default_factory=list)  # their steps in that order, where a rule looks at them
     used: int = 0  # tokens generated
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -97,6 +100,7 @@ class _Live:
     slot: int
     unit: _Unit
     segment: Segment | None = None  # its own positions, while it has memory
+    ahead: Ahead | None = None  # where it paused
 
 
 @dataclass(slots=True, eq=False)
@@ -173,11 +177,13 @@ class Engine:
         for row in request.rows:
             if len(row.prefix) >= self.context:
                 raise ValueError(f"the prompt has {len(row.prefix)} tokens and the model's context {self.context}")
+            if row.begin and not 0 <= min(row.begin) <= max(row.begin) < self.vocabulary.size:
+                raise ValueError(f"tokens to begin with must be below {self.vocabulary.size}, not {max(row.begin)}")
         ticket = _Ticket(search, request, time.monotonic(), [None] * len(request.rows), len(request.rows))
         ticket.most = self._payable(request.flops)
         tight = request.allowance is not None and sum(self._limit(row) for row in request.rows) > request.allowance
         ticket.bounded = tight or ticket.most is not None or request.seconds is not None
-        ticket.lockstep = tight or request.first is not None
+        ticket.lockstep = tight or request.first is not None or request.rules.halt is not None
         scarce = ticket.most is not None and self._dearest(request.rows) > ticket.most
         if ticket.lockstep or scarce:
             need = sum(pages_of(len(row.prefix) + self._limit(row)) + 1 for row in request.rows)
@@ -194,7 +200,7 @@ class Engine:
         unit = _Unit()
         for index, row in enumerate(request.rows):
             slot = self.rows.take()
-            self.rows.begin(slot, row.seed, self._limit(row), request.sampling, row.prefix)
+            self.rows.begin(slot, row.seed, self._limit(row), request.sampling, row.prefix, row.begin)
             unit.rows.append(_Live(ticket, index, row, slot, unit))
             if not ticket.lockstep:
                 self.queue.append(unit)
@@ -626,7 +632,7 @@ class Engine:
         for live in self.live:
             left = int(self.rows.limits[live.slot] - self.rows.counts[live.slot]) - 1
             left = min(left, spare.get(id(live.ticket), left))
-            if not live.ticket.lockstep and left > 0:
+            if not live.ticket.lockstep and left > 0 and live.ticket.request.rules.pause is None:
                 guess = self.drafter.guess(live.ticket.search, self._tail(live, LENGTHS[0]), left)
                 if guess:
                     found[live.slot] = guess
@@ -716,14 +722,35 @@ class Engine:
         A token is a function of its row's logits and noise alone, so a right guess has the logits of the next token at
         hand, and a wrong one costs nothing but its place."""
         assert self._order is not None
-        drawing = list(self.live)
-        ended, tokens = self._append_drawn(drawing, self._order, drawn)
+        drawing, slots, paused = list(self.live), self._order, list[tuple[_Live, Finish]]()
+        if any(live.ticket.request.rules.pause for live in drawing):
+            paused = self._paused(drawing, logits if not guesses else logits[self._index(self._heads(guesses))], drawn)
+        if paused:
+            gone = {id(live) for live, _ in paused}
+            keep = np.array([i for i, live in enumerate(drawing) if id(live) not in gone], dtype=np.int64)
+            drawing, slots, drawn = [drawing[i] for i in keep], slots[keep], part_of(drawn, torch.from_numpy(keep))
+        if not drawing:
+            self._end(paused)
+            return
+        ended, tokens = self._append_drawn(drawing, slots, drawn)
         if guesses:
             for live in drawing:
                 live.ticket.drafted_tokens += len(guesses.get(live.slot, ()))
             ended = self._ahead(drawing, tokens, ended, logits, guesses)
+        ended = paused + ended
         self._end(ended)
-        self._cut({id(row.ticket): row.ticket for row, _ in ended if row.ticket.request.first}.values())
+        self._cut({id(row.ticket): row.ticket for row, _ in ended}.values())
+
+    def _paused(self, drawing: list[_Live], logits: torch.Tensor, drawn: Drawn) -> list[tuple[_Live, Finish]]:
+        """The rows that a rule stops before the token that was drawn for them; each knows then what that may be."""
+        entropies, paused = drawn.entropies.cpu().numpy(), []
+        for i, live in enumerate(drawing):
+            rule = live.ticket.request.rules.pause
+            entropy = float(entropies[i])
+            if rule is not None and pauses(rule, self.rows, live.slot, len(live.row.begin), entropy):
+                live.ahead = foretold(rule, logits[i], entropy, live.row.seed, int(self.rows.counts[live.slot]))
+                paused.append((live, Finish.PAUSE))
+        return paused
 
     def _ahead(
         self,
@@ -735,6 +762,9 @@ class Engine:
     ) -> list[tuple[_Live, Finish]]:
         """Goes on with the rows whose newest token was guessed right, one token after the other; all the rows that ended."""
         at, over = self._heads(guesses), {id(live) for live, _ in ended}
+        if len(at) > len(drawing):  # some have paused
+            running = {id(live) for live in drawing}
+            at = at[[id(live) in running for live in self.live]]
         for depth in range(max(map(len, guesses.values()))):
             right = []
             for i, live in enumerate(drawing):
@@ -777,7 +807,7 @@ class Engine:
         rows.edge[slots] = False
         rows.inked[slots] |= ~vocabulary.blank[tokens]
         looked = special | (rows.counts[slots] >= rows.limits[slots])
-        if any(live.ticket.request.stops for live in drawing):
+        if any(live.ticket.request.stops or live.ticket.request.rules.marks for live in drawing):
             looked |= True
         ended = []
         for i in np.flatnonzero(looked):
@@ -787,12 +817,22 @@ class Engine:
                 finish = Finish.LENGTH
             if finish is not None:
                 ended.append((live, finish))
+        if any(live.ticket.request.rules.unsure for live in drawing):
+            over = {id(live) for live, _ in ended}
+            ended += [(live, Finish.UNSURE) for live in drawing if id(live) not in over and self._unsure(live)]
         return ended
+
+    def _unsure(self, live: _Live) -> bool:
+        rule = live.ticket.request.rules.unsure
+        return rule is not None and unsure(rule, self.rows, live.slot)
 
     def _finish(self, live: _Live, token: int, edge: bool, inked: bool) -> Finish | None:
         vocabulary, request = self.vocabulary, live.ticket.request
-        if token in vocabulary.ends or (request.stops and self._stopped(live, token)):
+        if token in vocabulary.ends or (request.stops and self._stopped(live, token, request.stops)):
             return Finish.END
+        marks = request.rules.marks
+        if marks and request.until is Until.STEP and self._stopped(live, token, marks):
+            return Finish.STEP
         kind = vocabulary.newlines.get(token) if request.until is Until.STEP else None
         if kind is None:
             return None
@@ -801,9 +841,8 @@ class Engine:
         separated = kind.inside or (edge and kind.first)
         return Finish.STEP if separated and (inked or kind.inked_before) else None
 
-    def _stopped(self, live: _Live, token: int) -> bool:
-        """Whether the newest token completes a stop string, which may have begun some tokens before."""
-        stops = live.ticket.request.stops
+    def _stopped(self, live: _Live, token: int, stops: Sequence[str]) -> bool:
+        """Whether the newest token completes one of these strings, which may have begun some tokens before."""
         if not self.vocabulary.may_complete(token, stops):
             return False
         count = int(self.rows.counts[live.slot])
@@ -812,8 +851,19 @@ class Engine:
         return any(stop in text for stop in stops)
 
     def _cut(self, tickets: Iterable[_Ticket]) -> None:
-        """The first-m-finish rule: rows that run on when m have ended are cancelled at that length."""
-        due = {id(t) for t in tickets if t.request.first is not None and t.ended >= t.request.first}
+        """The rules that look at all rows: where those that have ended suffice, the others are cancelled at that length."""
+        due = set()
+        for ticket in tickets:
+            first, halt = ticket.request.first, ticket.request.rules.halt
+            enough = first is not None and ticket.ended >= first
+            if halt is not None and ticket.live and not enough:
+                try:
+                    enough = halt.decide(ticket.ends)
+                except Exception as error:  # a rule's fault ends its own request, whatever it is
+                    self._fail(ticket, error)
+                    continue
+            if enough:
+                due.add(id(ticket))
         if due:
             self._end([(row, Finish.CANCELLED) for row in self.live if id(row.ticket) in due])
 
@@ -823,11 +873,15 @@ class Engine:
             return
         for live, finish in ended:
             ticket, slot = live.ticket, live.slot
-            ticket.steps[live.index] = self._step(live, finish)
-            ticket.ended += finish in (Finish.END, Finish.STEP)
+            step = ticket.steps[live.index] = self._step(live, finish)
+            if finish in (Finish.END, Finish.STEP):
+                ticket.ended += 1
+                if ticket.request.rules.halt is not None:
+                    ticket.ends.append(step)
             if live.segment is not None:
                 self.pool.shorten(live.segment, int(self.rows.ends[slot]))
-                if ticket.request.until is Until.STEP and finish in (Finish.STEP, Finish.LENGTH):
+                going_on = ticket.request.until is Until.STEP and finish in (Finish.STEP, Finish.LENGTH)
+                if going_on or finish is Finish.PAUSE:
                     self.kept.put(ticket.search, live.row.path, live.segment)
                 else:
                     self.pool.free(live.segment)
@@ -847,7 +901,8 @@ class Engine:
         logprobs, certainties, entropies, drawn, confidences = rows.statistics[slot, :, :count].copy()
         text = self.vocabulary.text(live.row.prefix, tokens.tolist())
         asked = live.ticket.request.sampling.confidence > 0
-        return Step(tokens, text, logprobs, certainties, entropies, finish, drawn, confidences if asked else None)
+        kept = confidences if asked else None
+        return Step(tokens, text, logprobs, certainties, entropies, finish, drawn, kept, ahead=live.ahead)
 
     def _extension(self, ticket: _Ticket) -> Extension:
         return Extension(

@@ -21,6 +21,7 @@ from pipelines.engine.sampler import Drawn, Settings, State, draw, uniforms
 from search.types import Sampling
 
 FIRST = 64  # slots, tokens and blocks to begin with
+LOGPROB, CERTAINTY, ENTROPY, DRAWN, CONFIDENCE = range(5)  # the rows' statistics
 
 
 ARRAYS = (
@@ -55,6 +56,7 @@ class Rows:
         self.plain: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)  # whether the temperature is all there is
         self.mu: NDArray[np.float32] = np.zeros(0, dtype=np.float32)  # Mirostat's bound, bits
         self.seen: dict[int, Tensor] = {}  # slot -> [vocabulary], for rows with a repetition penalty
+        self.given: dict[int, NDArray[np.int64]] = {}  # slot -> the tokens that it begins with, where there are any
         self._gathered: tuple[tuple[int, ...], Settings, int] | None = None
         self._carried: tuple[NDArray[np.int64], State] | None = None  # what rows carry on, drawn and not appended
 
@@ -72,13 +74,17 @@ class Rows:
             self.slots += more
         return self.free.pop()
 
-    def begin(self, slot: int, seed: int, limit: int, sampling: Sampling, prefix: tuple[int, ...]) -> None:
-        """A row that has drawn nothing yet."""
+    def begin(
+        self, slot: int, seed: int, limit: int, sampling: Sampling, prefix: tuple[int, ...], given: tuple[int, ...] = ()
+    ) -> None:
+        """A row that has drawn nothing yet. It begins with the tokens `given`."""
         self.next[slot], self.counts[slot], self.limits[slot], self.seeds[slot] = prefix[-1], 0, limit, seed
         self.inked[slot] = self.edge[slot] = False
         self.samplings[slot], self.temperatures[slot] = sampling, sampling.temperature
         self.plain[slot] = sampling == Sampling(temperature=sampling.temperature)
         self.mu[slot] = 2 * sampling.mirostat_tau
+        if given:
+            self.given[slot] = np.array(given, dtype=np.int64)
         if sampling.repetition_penalty != 1:
             seen = torch.zeros(self.vocabulary, dtype=torch.bool)
             seen[[t for t in prefix if t < self.vocabulary]] = True
@@ -86,6 +92,7 @@ class Rows:
 
     def leave(self, slot: int) -> None:
         self.seen.pop(slot, None)
+        self.given.pop(slot, None)
         self._gathered = None
         self.free.append(slot)
 
@@ -134,26 +141,41 @@ class Rows:
         """One token for each of these rows from logits [rows, vocabulary]. What a row's settings are decides alone how. Until
         `append` the rows are as they were, so that a draw that fails can be made again."""
         self._carried = None
-        quick = self.plain[slots] & (logits.device.type == "cpu")
+        fixed = self._fixed(slots)
+        quick = self.plain[slots] & (logits.device.type == "cpu") & (True if fixed is None else fixed < 0)
         if quick.all():
             return self._quick(slots, logits)
         if not quick.any():
-            return self._shaped(slots, logits)
+            return self._shaped(slots, logits, fixed)
         order, parts = [], []
-        for wanted, way in ((quick, self._quick), (~quick, self._shaped)):
+        for wanted in (quick, ~quick):
             index = np.flatnonzero(wanted)
             order.append(index)
-            parts.append(way(slots[index], logits[torch.from_numpy(index)]))
+            own = slots[index], logits[torch.from_numpy(index)]
+            kept = None if fixed is None else fixed[index]
+            parts.append(self._quick(*own) if wanted is quick else self._shaped(*own, kept))
         return joined(parts, torch.from_numpy(np.argsort(np.concatenate(order))))
 
     def _quick(self, slots: NDArray[np.int64], logits: Tensor) -> Drawn:
         noise = uniforms(torch.from_numpy(self.seeds[slots]), torch.from_numpy(self.counts[slots])).numpy()
         return quick_draw(logits, self.temperatures[slots], noise)
 
-    def _shaped(self, slots: NDArray[np.int64], logits: Tensor) -> Drawn:
+    def _fixed(self, slots: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """The next token of each row where it is given, else -1; None where no row has any to come."""
+        if not self.given:
+            return None
+        fixed: NDArray[np.int64] = np.full(len(slots), -1, dtype=np.int64)
+        for i, slot in enumerate(slots.tolist()):
+            given, count = self.given.get(slot), int(self.counts[slot])
+            if given is not None and count < len(given):
+                fixed[i] = given[count]
+        return fixed
+
+    def _shaped(self, slots: NDArray[np.int64], logits: Tensor, fixed: NDArray[np.int64] | None) -> Drawn:
         seeds, counts = (torch.from_numpy(a[slots]).to(self.device) for a in (self.seeds, self.counts))
         state, (settings, confidence) = self._state(slots), self._settings(slots)
-        drawn = draw(logits, settings, seeds, counts, state, confidence)
+        wanted = None if fixed is None or (fixed < 0).all() else torch.from_numpy(fixed).to(self.device)
+        drawn = draw(logits, settings, seeds, counts, state, confidence, wanted)
         self._carried = None if state is None else (slots, state)
         return drawn
 

@@ -97,32 +97,49 @@ class Drawn:
     confidences: Tensor | None = None  # float32, mean -ln p of the k likeliest tokens, nats, >= 0; 0 in rows without k
 
 
+def part_of(drawn: Drawn, keep: Tensor) -> Drawn:
+    """Some of the rows."""
+    columns = ((field.name, getattr(drawn, field.name)) for field in fields(Drawn))
+    kept: dict[str, Any] = {name: column[keep.to(column.device)] for name, column in columns if column is not None}
+    return Drawn(**kept)
+
+
 def draw(
-    logits: Tensor, settings: Settings, seeds: Tensor, counters: Tensor, state: State | None = None, confidence: int = 0
+    logits: Tensor,
+    settings: Settings,
+    seeds: Tensor,
+    counters: Tensor,
+    state: State | None = None,
+    confidence: int = 0,
+    fixed: Tensor | None = None,
 ) -> Drawn:
     """Draws one token a row from float32 logits [rows, vocabulary]. What a row gets is a function of its own logits, settings,
     seed, counter and state.
 
     The model's distribution is shaped in this order: penalty, temperature, then either Mirostat or min-p, top-k and top-p.
     `state` may be None where no row has a penalty or Mirostat. `confidence` is the largest of settings.confidence, which the
-    caller knows without a look at the device; 0 where no row asks.
+    caller knows without a look at the device; 0 where no row asks. `fixed`, int64 [rows], is the token of rows that are not to
+    draw one, and -1 in the others.
     """
     rows, size = logits.shape
     noise = uniforms(seeds, counters).to(logits.device)
     step = max(1, CHUNK // size) if logits.device.type == "cpu" else rows
     if step >= rows:
-        return _draw(logits, settings, noise, state, confidence)
+        return _draw(logits, settings, noise, state, confidence, fixed)
     parts = []
     for start in range(0, rows, step):
         keep = slice(start, start + step)
         mine = None if state is None else state.rows(keep)
-        parts.append(_draw(logits[keep], settings.rows(keep), noise[keep], mine, confidence))
+        own = None if fixed is None else fixed[keep]
+        parts.append(_draw(logits[keep], settings.rows(keep), noise[keep], mine, confidence, own))
     columns = ((field.name, [getattr(part, field.name) for part in parts]) for field in fields(Drawn))
     whole: dict[str, Any] = {name: torch.cat(column) for name, column in columns if column[0] is not None}
     return Drawn(**whole)
 
 
-def _draw(logits: Tensor, settings: Settings, noise: Tensor, state: State | None, confidence: int) -> Drawn:
+def _draw(
+    logits: Tensor, settings: Settings, noise: Tensor, state: State | None, confidence: int, fixed: Tensor | None
+) -> Drawn:
     raw = _Spread.of(logits)
     normal, size = raw.total.log(), raw.size
     # KL(uniform || p) = -ln V - mean ln p. All sums are of scores relative to the best one: nothing large cancels
@@ -134,17 +151,20 @@ def _draw(logits: Tensor, settings: Settings, noise: Tensor, state: State | None
     shaped = _shaped(raw, logits, settings, greedy, state)
     tokens, mass = _choose(shaped, settings, greedy, noise, state)
     tokens = tokens.clamp_max(size - 1)  # past the vocabulary only where the logits are NaN
+    if fixed is not None:
+        tokens = torch.where(fixed >= 0, fixed, tokens)
     own = chosen = raw.score(tokens)
     if shaped is not raw:
         chosen = shaped.score(tokens)
     if state is not None:
         _remember(state, settings, greedy, tokens, (shaped.total.log() - chosen) / math.log(2))
+    odds = (chosen - mass.log()).float()
     return Drawn(
         tokens,
         (own - normal).float(),
         certainties.clamp_min(0).float(),
         entropies.clamp_min(0).float(),
-        (chosen - mass.log()).float(),
+        odds if fixed is None else torch.where(fixed >= 0, 0.0, odds),  # what is given is drawn for certain
         confidences,
     )
 
