@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, select
 from pipelines.models import load_writer
 from search.ledger import Usage
 from search.strategies import build
-from search.tree import Tree
+from search.tree import Tree, constraint_of
 from search.types import Choice, Question, RunSpec
 from store import schema
 from store.audit import CHECKS, Fault, Report, audit
@@ -90,6 +90,7 @@ def replayed(connection: Connection, spec: RunSpec, attempt_id: int) -> list[Fau
         verifier=spec.verifier.name,
         join=join,
         stops=spec.stops,
+        constraint=constraint_of(spec),
         # loaded for the strategies alone that give the generator text of their own
         encode=lambda text: load_writer(spec.generator.name).plainly(text),
         render=lambda text: load_writer(spec.generator.name).encode(text),

@@ -36,8 +36,11 @@ DATABASE = os.path.join(FOLDER, "ponderosa.db")
 DatabaseOption = Annotated[str, typer.Option("--database", "-d", envvar="PONDEROSA_DATABASE", help="File or URL.")]
 StrategyOption = Annotated[str, typer.Option(help="NAME or NAME:KEY=VALUE,...; `ponderosa strategies` lists them.")]
 SettingOption = Annotated[list[str], typer.Option("--set", help="KEY=VALUE for the strategy; may be repeated.")]
-VerifierOption = Annotated[str, typer.Option(help="prm, logprob, self-certainty or equation, with :KEY=VALUE,...")]
+VerifierOption = Annotated[str, typer.Option(help="prm, logprob, self-certainty, equation or ensemble, with :KEY=VALUE,...")]
 GeneratorOption = Annotated[str, typer.Option(help="'bundled', a Hugging Face folder or a hub name.")]
+EncoderOption = Annotated[
+    str | None, typer.Option(help="hidden or sentence-transformers, with :KEY=VALUE,...; for strategies that embed.")
+]
 BudgetOption = Annotated[str | None, typer.Option(help="Tokens one problem may cost: 2048, 32k.")]
 PassesOption = Annotated[int | None, typer.Option(help="Verifier passes one problem may cost.")]
 CandidatesOption = Annotated[int | None, typer.Option(help="Candidates one problem may have.")]
@@ -73,6 +76,7 @@ def solve(
     settings: SettingOption = [],  # noqa: B006  typer copies it
     verifier: VerifierOption = "prm",
     generator: GeneratorOption = "bundled",
+    encoder: EncoderOption = None,
     budget: BudgetOption = None,
     passes: PassesOption = None,
     candidates: CandidatesOption = None,
@@ -99,7 +103,9 @@ def solve(
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
     costs = budget, passes, candidates, flops, seconds
-    asked = spec("question", strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop)
+    asked = spec(
+        "question", strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop, encoder
+    )
     solving.run(question, asked, tree=tree, json=json)
 
 
@@ -110,6 +116,7 @@ def run(
     settings: SettingOption = [],  # noqa: B006
     verifier: VerifierOption = "prm",
     generator: GeneratorOption = "bundled",
+    encoder: EncoderOption = None,
     budget: BudgetOption = None,
     passes: PassesOption = None,
     candidates: CandidatesOption = None,
@@ -136,7 +143,7 @@ def run(
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
     costs = budget, passes, candidates, flops, seconds
-    asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop)
+    asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop, encoder)
     _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain)
 
 
@@ -146,6 +153,7 @@ def sweep(
     problems: ProblemsOption = "word:count=50",
     verifier: VerifierOption = "prm",
     generator: GeneratorOption = "bundled",
+    encoder: EncoderOption = None,
     budget: Annotated[list[str], typer.Option(help="Tokens one problem may cost; repeat for each.")] = [],  # noqa: B006
     candidates: CandidatesOption = None,
     flops: FlopsOption = None,
@@ -165,17 +173,21 @@ def sweep(
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Evaluate every strategy at every budget and seed on one problem set."""
-    from flows.parts import spec
+    from flows.parts import embeds, spec
     from search.types import Sampling
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
+    if encoder is not None and not any(map(embeds, strategy)):
+        raise ValueError(f"none of these strategies embeds; leave --encoder {encoder} out")
     bounds: list[str | None] = [*budget] or [None]
     specs, names = [], []
     for one in strategy:
         for bound in bounds:
             for number in seed:
                 costs = bound, None, candidates, flops, seconds
-                specs.append(spec(problems, one, verifier, generator, (), *costs, sampling, number, tokens, step_tokens, stop))
+                own = encoder if embeds(one) else None
+                run = spec(problems, one, verifier, generator, (), *costs, sampling, number, tokens, step_tokens, stop, own)
+                specs.append(run)
                 many = f" seed {number}" if len(seed) > 1 else ""
                 names.append(one + (f" budget {bound}" if bound else "") + many)
     _evaluate(specs, names, database, plain)
@@ -200,6 +212,58 @@ def resume(
     run_id = launch.resume(wanted, database, restart=restart, retry_failed=retry_failed, plain=plain)
     if tables.compare(database, [run_id]):
         raise typer.Exit(1)
+
+
+@app.command()
+def allocate(
+    wanted: RunArgument = "latest",
+    n: Annotated[float | None, typer.Option("--n", help="Samples, mean over the problems, the pilot's among them.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Or tokens, mean over the problems: 2048, 32k.")] = None,
+    by: Annotated[str, typer.Option(help="Difficulty by agreement, entropy, verifier or certainty.")] = "agreement",
+    bins: Annotated[int, typer.Option(help="Groups of problems that get the same number.")] = 4,
+    most: Annotated[int, typer.Option(help="Samples one problem may have.")] = 64,
+    select: Annotated[str, typer.Option(help="The selector of the run that follows.")] = "majority",
+    name: Annotated[str, typer.Option(help="A name to find the run by.")] = "",
+    dry: Annotated[bool, typer.Option("--dry", help="Show the plan only.")] = False,
+    plain: PlainOption = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Give hard problems more samples: plan from a cheap run of best-of-n, without its verdicts, and run the plan."""
+    from flows import allocate as allocating
+    from flows import tables
+    from flows.parts import count
+
+    wish = allocating.Wish(n, None if budget is None else float(count(budget)), by, bins, most)
+    ids = allocating.run(database, wanted, wish, select, name, plain, dry)
+    if ids and tables.compare(database, ids):
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or a folder of them.")],
+    format: Annotated[
+        str, typer.Option(help="ponderosa, search-and-learn, rebase, openr, monkeys or lm-eval.", show_default=False)
+    ],
+    name: Annotated[str, typer.Option(help="A name to find the run by.")] = "",
+    grade: Annotated[bool, typer.Option(help="Grade what was chosen, and compare the file's verdicts.")] = True,
+    join: Annotated[str, typer.Option(help="How steps' scores become one: last, min, prod, mean; else the format's.")] = "",
+    style: Annotated[str, typer.Option(help="Of the answers: math, generic, gsm8k, aime, word, guess, countdown.")] = "math",
+    tokenizer: Annotated[
+        str, typer.Option(help="Count the tokens of texts without a count: 'bundled', or a folder with a tokenizer.json.")
+    ] = "",
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Bring in candidates that were written elsewhere, as a run. The same files again change nothing."""
+    from flows import imports, tables
+
+    if os.path.dirname(database) == FOLDER:
+        os.makedirs(FOLDER, exist_ok=True)
+    run_id, lines = imports.run(database, files, format, name, grade, join, style, tokenizer)
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"\nrun       {run_id}")
+    tables.hints(run_id, database)
 
 
 @app.command()
@@ -281,6 +345,43 @@ def candidates(
 
     with _stored(database) as opened:
         tables.list_candidates(opened, wanted, problem, state, limit, json)
+
+
+@app.command()
+def reselect(
+    wanted: RunArgument = "latest",
+    selector: Annotated[list[str], typer.Option(help="NAME or NAME:KEY=VALUE,...; repeat. All that the data allow.")] = [],  # noqa: B006
+    join: Annotated[str | None, typer.Option(help="last, min, prod or mean: read the scores of steps so.")] = None,
+    n: Annotated[str | None, typer.Option("--n", help="Sizes of subsets: 1,2,4 or 'all'. Powers of two.")] = None,
+    budget: Annotated[list[str], typer.Option(help="Tokens: the first solutions that fit; repeat for each.")] = [],  # noqa: B006
+    resamples: Annotated[int, typer.Option(help="Random subsets, where all are too many.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the subsets and of the intervals.")] = 0,
+    verifier: Annotated[str | None, typer.Option(help="Whose scores, where several have scored the run.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """What any selector would have chosen from fewer of a run's candidates, with no generation."""
+    from flows import reselect as reselecting
+
+    with _stored(database) as opened:
+        reselecting.run(opened, wanted, selector, join, n, budget, resamples, seed, verifier, json)
+
+
+@app.command()
+def compare(
+    wanted: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Runs; RUN+RUN are seeds of one, averaged.")],
+    cost: Annotated[str, typer.Option(help="What equal cost is in: tokens, sequential, passes, flops, seconds.")] = "tokens",
+    intersect: Annotated[bool, typer.Option("--intersect", help="Compare over the problems that all have.")] = False,
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap over problems.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the subsets.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Runs over the same problems: paired differences with intervals and tests, cost ratios, and accuracy at equal cost."""
+    from flows import compare as comparing
+
+    with _stored(database) as opened:
+        comparing.run(opened, wanted, cost, intersect, resamples, seed, json)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from flows.cli import FOLDER
 from flows.progress import said, shown
 from search.types import RunSpec
 from store.database import open_database, public
+from store.imported import is_imported
 from store.runs import find_run, retry
 
 
@@ -43,6 +44,9 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
     """Goes on with a run that is in the database; its problem set need not be there any more. The run's id."""
     with open_database(database, create=False) as opened:
         run = find_run(opened, wanted)
+        if is_imported(run.spec):
+            left = "an import that was cut off goes on by its own command" if run.status != "done" else "all of it is there"
+            raise ValueError(f"run '{run.id}' was imported, and has nothing to resume: {left}")
         work.check(run.spec, problems=False)
         if retry_failed:
             said(f"{retry(opened, run.id) or 'no'} failed problems are opened again")

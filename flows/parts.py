@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.encoders import encoder_weights
 from pipelines.models import fingerprint
-from search.strategies import resolved
+from search.strategies import build, resolved
 from search.types import Budget, Part, RunSpec, Sampling
+from verifiers.registry import reward_models
 
 
 def part(text: str) -> Part:
@@ -74,28 +76,46 @@ def spec(
     tokens: int = 384,
     step_tokens: int = 64,
     stops: Sequence[str] = (),
+    encoder: str | None = None,
 ) -> RunSpec:
     """One run from its words; ValueError in one line for any that cannot be."""
     chosen, judge, writer = part(strategy), part(verifier), model_part(generator)
     extra = part("x:" + ",".join(settings)).params if settings else {}
+    searched = resolved(Part(chosen.name, {**chosen.params, **extra}))
+    embeds = encoder_of(searched, encoder)
     return RunSpec(
         problems=part(problems),
         generator=writer,
         verifier=judge,
-        strategy=resolved(Part(chosen.name, {**chosen.params, **extra})),
+        strategy=searched,
         sampling=sampling,
         budget=Budget(None if budget is None else count(budget), passes, candidates, flops, seconds),
         seed=seed,
         tokens=tokens,
         step_tokens=step_tokens,
         stops=tuple(stops),
-        weights=weights(writer, judge),
+        weights=weights(writer, judge, embeds),
+        encoder=embeds,
     )
 
 
-def weights(generator: Part, verifier: Part) -> str:
+def embeds(strategy: str) -> bool:
+    """Whether a strategy, as it is set, asks for vectors."""
+    return bool(getattr(build(part(strategy)), "needs_encoder", False))
+
+
+def encoder_of(strategy: Part, wanted: str | None) -> Part | None:
+    """The encoder of a run: what is wanted, or the generator's own hidden states, where the strategy embeds. ValueError for
+    one that it would not use."""
+    if embeds(str(strategy)):
+        return part(wanted or "hidden")
+    if wanted is not None:
+        raise ValueError(f"strategy '{strategy.name}' as it is set embeds nothing; leave --encoder {wanted} out")
+    return None
+
+
+def weights(generator: Part, verifier: Part, encoder: Part | None = None) -> str:
     """The fingerprints of a run's models. Raises ModelError for a folder without one."""
     found = [fingerprint(generator.name, "generator")]
-    if verifier.name == "prm":
-        found.append(fingerprint(str(verifier.params.get("model", "bundled")), "reward"))
-    return " ".join(found).strip()
+    found += [fingerprint(model, "reward") for model in reward_models(verifier)]
+    return " ".join([*found, encoder_weights(encoder)]).strip()

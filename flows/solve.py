@@ -44,6 +44,7 @@ def _print(outcome: Outcome, spec: RunSpec, tree: bool, seconds: float) -> None:
         f"cost      {used.generated_tokens} generated tokens ({used.sequential_tokens} one after another), "
         f"{used.candidates} candidates, {used.verifier_passes} verifier passes ({used.verifier_tokens} tokens), "
         f"{used.prompt_tokens} prompt tokens ({used.cached_tokens} reused)"
+        + (f", {used.embedding_tokens} embedding tokens" if used.embedding_tokens else "")
     )
     console.print(
         f"time      {seconds:.2f} s with loading: {used.generate_seconds:.2f} generating, {used.verify_seconds:.2f} verifying"

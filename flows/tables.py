@@ -6,7 +6,7 @@ import json as jsonlib
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from rich.table import Table
 
 from flows.show import drawn, escaped, oneline
 from search.checks import one_of
-from search.select import SELECTORS, Selector
+from search.select import SELECTORS, Entry, Selector
 from search.types import Part, Score, State
 from store import queries
+from store.imported import is_imported
 from store.rows import Summary
 from store.runs import Run, find_run, list_runs, planned, run_status, sessions
 
@@ -62,12 +63,12 @@ def comparison(opened: Database, ids: Sequence[str], title: str = "") -> Table:
         run, found = find_run(opened, run_id), queries.summary(opened, run_id)
         made.add_row(
             run.name or str(run.spec.strategy),
-            number(found.accuracy, 3),
-            f"[{found.low:.3f}, {found.high:.3f}]",
+            number(found.accuracy if found.graded else None, 3),
+            f"[{found.low:.3f}, {found.high:.3f}]" if found.graded else "–",
             number(found.generated_tokens),
             number(found.sequential_tokens),
             number(found.verifier_passes, 1),
-            number(seconds(found), 1),
+            number(None if is_imported(run.spec) else seconds(found), 1),
         )
     return made
 
@@ -113,8 +114,13 @@ def show_run(opened: Database, wanted: str, problem: str | None) -> None:
         out.print(f"            the figures are of the {found.done + found.failed} problems that are finished; ", end="")
         resting = run_status(opened, run) == "interrupted"
         out.print(f"`ponderosa resume {run.id}` does the rest" if resting else "the rest is under way")
+    parts = ("problems", "generator", "verifier", "strategy")
+    if is_imported(run.spec) and run_status(opened, run) != "done":
+        out.print("            the import was cut off; the same command goes on with it")
     for key, value in jsonlib.loads(run.spec.json()).items():
-        shown = str(getattr(run.spec, key)) if key in ("problems", "generator", "verifier", "strategy") else value
+        if is_imported(run.spec) and key not in parts:
+            continue  # how they were generated is not known
+        shown = str(getattr(run.spec, key)) if key in parts else value
         if isinstance(shown, dict):
             shown = ", ".join(f"{name} {each}" for name, each in shown.items() if each is not None) or "none"
         out.print(f"{key:<12}{shown}")
@@ -127,7 +133,7 @@ def show_run(opened: Database, wanted: str, problem: str | None) -> None:
         out.print(f"wasted      {found.wasted_tokens:,.0f} tokens of searches that were begun again")
     out.print()
     out.print(comparison(opened, [run.id]))
-    _show_costs(found)
+    _show_known_costs(found) if is_imported(run.spec) else _show_costs(found)
     _show_selectors(opened, run)
     _show_failures(opened, run)
 
@@ -159,16 +165,39 @@ def _show_costs(found: Summary) -> None:
         out.print(f"invalid     {found.invalid_scores:,.0f} scores were no number in [0, 1]: they chose and ordered nothing")
 
 
+def _show_known_costs(found: Summary) -> None:
+    """What is known of the costs of candidates that were written elsewhere."""
+    console().print(
+        f"\ngenerated   {number(found.generated_tokens)} tokens a problem; {number(found.candidates, 1)} candidates; "
+        "what else it cost is not known: the candidates are imported"
+    )
+    if found.invalid_scores:
+        console().print(f"invalid     {found.invalid_scores:,.0f} scores are no number in [0, 1]: they choose nothing")
+
+
+# what some selectors go by: imported candidates may be without it, and what came out would be the order of the file
+_BASIS: dict[str, Callable[[Entry], bool]] = {
+    "self-certainty": lambda entry: entry.certainty > 0,
+    "borda": lambda entry: entry.certainty > 0,
+    "logprob": lambda entry: entry.logprob > float("-inf") and entry.tokens > 0,
+    "shortest": lambda entry: entry.tokens > 0,
+}
+
+
 def _show_selectors(opened: Database, run: Run) -> None:
     """What each selector would have chosen from the candidates as they are stored: no generation."""
     from verifiers.grade import Graders, Verdict
 
     problems = {a.attempt_id: a.problem for a in planned(opened, run.id)}
+    judges = queries.verifiers(opened, run.id)
+    lacking: set[str] = set()
     hits, ceiling, scored, most, closed = Counter[str](), 0, False, 0, 0
     with Graders() as graders:
-        for attempt, pool in queries.pools(opened, run.id):
+        for attempt, pool in queries.pools(opened, run.id, judges[0] if judges else None):
             most, closed = max(most, len(pool)), closed + 1
             scored = scored or any(entry.value is not None for entry in pool)
+            if is_imported(run.spec):
+                lacking |= {name for name, knows in _BASIS.items() if not all(map(knows, pool))}
             right = {
                 answer: graders.grade(problems[attempt], answer) is Verdict.CORRECT
                 for answer in {entry.answer for entry in pool if entry.answer}
@@ -181,12 +210,15 @@ def _show_selectors(opened: Database, run: Run) -> None:
     made = table(
         "selector", ">accuracy", title="\nselectors, with their defaults, replayed over all stored solutions, pruned ones too"
     )
-    made.add_row("as the run chose", number(queries.summary(opened, run.id).accuracy, 3))
+    found = queries.summary(opened, run.id)
+    made.add_row("as the run chose", number(found.accuracy if found.graded else None, 3))
     for name, rule in SELECTORS.items():
-        if scored or not rule.needs_verifier:
+        if (scored or not rule.needs_verifier) and not rule.reads and name not in lacking:  # `reselect` has the others
             made.add_row(name, f"{hits[name] / closed:.3f}")
     made.add_row("oracle (any right)", f"{ceiling / closed:.3f}")
     console().print(made)
+    if len(judges) > 1:
+        console().print(f"by the scores of {judges[0]}; others are {', '.join(judges[1:])}")
 
 
 def _show_failures(opened: Database, run: Run) -> None:
@@ -207,7 +239,9 @@ def _show_problem(opened: Database, run: Run, problem: str) -> None:
     rows = queries.tree(opened, attempt.id)
     out = console()
     out.print(f"question   {escaped(prompt.prompt)}\nreference  {escaped(prompt.answer)}")
-    out.print(f"answer     {escaped(attempt.answer or 'none')} ({attempt.verdict})\nbecause    {attempt.reason}\n")
+    out.print(
+        f"answer     {escaped(attempt.answer or 'none')} ({attempt.verdict or 'not graded'})\nbecause    {attempt.reason}\n"
+    )
     scores: dict[str, Score] = {row.path: row.scores[0] for row in rows if row.scores}
     states = {row.path: (State(row.state), row.cause) for row in rows}
     out.print(drawn(problem, {row.path: row.text for row in rows}, scores, states, attempt.path))
@@ -220,7 +254,7 @@ def list_all(opened: Database) -> None:
             run.id,
             oneline(run.name, 40),
             run_status(opened, run),
-            str(run.spec.problems),
+            f"imported:{run.spec.problems.params['format']}" if is_imported(run.spec) else str(run.spec.problems),
             str(run.spec.verifier),
             run.created[:19],
         )
@@ -243,7 +277,7 @@ def list_candidates(opened: Database, wanted: str, problem: str | None, state: s
         made.add_row(
             row.problem,
             row.path,
-            str(row.tokens),
+            number(_tokens(row)),
             number(row.logprob, 2),
             number(row.certainty, 2),
             number(value, 3),
@@ -259,17 +293,22 @@ def list_candidates(opened: Database, wanted: str, problem: str | None, state: s
 def _record(row: queries.CandidateRow) -> dict[str, Any]:
     kept = {f.name: getattr(row, f.name) for f in fields(row) if f.name != "scores"}
     scores = {s.verifier: {"value": s.value, "parts": s.parts, "reason": s.reason} for s in row.scores}
-    return {**kept, "scores": scores}
+    return {**kept, "tokens": _tokens(row), "scores": scores}
+
+
+def _tokens(row: queries.CandidateRow) -> int | None:
+    """A text has tokens: where none are counted, it was imported without their number."""
+    return None if not row.tokens and row.text else row.tokens
 
 
 def list_models() -> None:
-    from pipelines.models import BUNDLED, card
+    from pipelines.models import BUNDLED, NAMES, card
 
     out = console()
     for role, folder in BUNDLED.items():
         known = card(folder)
         weights = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
-        out.print(f"{role:<10} bundled, {weights / 1e6:.1f} MB")
+        out.print(f"{role:<10} {NAMES[role]}, {weights / 1e6:.1f} MB")
         out.print(f"           made by {known.get('command', 'an unknown command')}, commit {known.get('commit', '-')}")
         for line in _figures(known.get("figures", {})):
             out.print(f"           {line}")

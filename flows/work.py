@@ -21,11 +21,12 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 from flows.parts import weights
+from pipelines.encoders import check_encoder, load_named
 from pipelines.problems.load import load_problems
 from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
-from search.tree import Tree
-from search.types import Join, Part, Problem, Question, RunSpec, Verifier
+from search.tree import Tree, constraint_of
+from search.types import Encoder, Join, Part, Problem, Question, RunSpec, TextGenerator, Verifier
 from store import queries
 from store.database import Database
 from store.errors import StoreError, Unavailable
@@ -94,7 +95,7 @@ def _unsaid(line: str) -> None:
     pass
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _generator(name: str, params: tuple[tuple[str, object], ...]) -> TextModel:
     from pipelines.models import load_generator
 
@@ -116,14 +117,31 @@ def verifier_of(part: Part) -> tuple[Verifier, Join]:
     return _verifier(part.name, tuple(sorted(part.params.items())))
 
 
+@lru_cache(maxsize=1)
+def _encoder(
+    name: str, params: tuple[tuple[str, object], ...], generator: str, like: tuple[tuple[str, object], ...]
+) -> Encoder:
+    return load_named(Part(name, dict(params)), Part(generator, dict(like)))
+
+
+def encoder_of(spec: RunSpec) -> Encoder | None:
+    """The loaded encoder, kept warm for the process; None for a run that embeds nothing."""
+    if spec.encoder is None:
+        return None
+    own, like = (tuple(sorted(part.params.items())) for part in (spec.encoder, spec.generator))
+    return _encoder(spec.encoder.name, own, spec.generator.name, like)
+
+
 def check(spec: RunSpec, problems: bool = True) -> None:
     """Raises ValueError for a spec that could not run, before anything is loaded or written. A run that is resumed has its
     problems in the database."""
     build(spec.strategy)
     check_verifier(spec.verifier)
+    if spec.encoder is not None:
+        check_encoder(spec.encoder)
     if problems and spec.problems.name != "question":
         load_problems(spec.problems)
-    here = weights(spec.generator, spec.verifier)
+    here = weights(spec.generator, spec.verifier, spec.encoder)
     if spec.weights != here:
         raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")
 
@@ -158,6 +176,9 @@ def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verif
         verifier=verifier[0].name,
         join=verifier[1],
         stops=spec.stops,
+        constraint=constraint_of(spec),
+        encode=model.plainly,
+        render=model.encode,
     )
     return Search(key, tree, build(spec.strategy))
 
@@ -171,10 +192,22 @@ def solve(
 ) -> Iterator[Outcome]:
     """Searches for keyed problems, all batched together; outcomes as they end. `pulse` is called at every turn."""
     model, verifier = generator_of(spec.generator), verifier_of(spec.verifier)
-    driver = Driver(model.engine, verifier[0], journal or NoJournal(), concurrency)
+    driver = Driver(_engines(spec, model), verifier[0], journal or NoJournal(), concurrency, encoder=encoder_of(spec))
     if pulse is not None:
         driver.pulse = pulse
     return driver.drive(search_of(key, problem, spec, model, verifier) for key, problem in problems)
+
+
+def _engines(spec: RunSpec, model: TextModel) -> TextGenerator:
+    """What answers Extend: the generator, and where the run has one its smaller sibling."""
+    if spec.small is None:
+        return model.engine
+    from pipelines.routed import Routed
+
+    small = generator_of(spec.small)
+    if small.tokenizer.get_vocab() != model.tokenizer.get_vocab():
+        raise ValueError(f"generators '{spec.small}' and '{spec.generator}' have different tokenizers; --small must share it")
+    return Routed({"": model.engine, "small": small.engine})
 
 
 def work_shard(
@@ -210,6 +243,7 @@ def work_shard(
                 {i: i for i in due},
                 verifier=verifier.name,
                 join=join,
+                encoder=str(spec.encoder or ""),
                 lease=lease,
                 judge=lambda outcome: _graded(graders, due[outcome.search.key].problem, outcome),
                 tries={i: a.tries for i, a in due.items()},

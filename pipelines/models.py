@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 BUNDLED = {
     "generator": Path(__file__).parent / "bundled" / "generator",
     "reward": Path(__file__).parent / "bundled" / "reward",
+    "small": Path(__file__).parent / "bundled" / "small",
 }
+NAMES = {"generator": "bundled", "reward": "bundled", "small": "bundled-small"}  # what each is asked for by
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16", "layercast")  # layercast: 16-bit weights, float32 arithmetic (arXiv 2506.09501)
 PATHS = ("auto", "fused", "module", "plain")
@@ -37,27 +40,54 @@ class TextModel:
     name: str
     engine: Engine
     tokenizer: Any
-    template: bool  # whether the model's own chat template renders the prompt
 
     def encode(self, question: str) -> tuple[int, ...]:
         """The prompt's tokens: the chat template with one user message where the model has one, else the text and a blank
         line."""
-        if self.template:
+        return Writer(self.tokenizer).encode(question)
+
+    def plainly(self, text: str) -> tuple[int, ...]:
+        """A text's own tokens: no template, no special ones."""
+        return Writer(self.tokenizer).plainly(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """How texts become a generator's tokens, without the generator."""
+
+    tokenizer: Any
+
+    def encode(self, question: str) -> tuple[int, ...]:
+        if self.tokenizer.chat_template is not None:
             messages = [{"role": "user", "content": question}]
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+            return self.plainly(text)
         return tuple(self.tokenizer.encode(question + SEPARATOR))
+
+    def plainly(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+@lru_cache(maxsize=2)
+def load_writer(name: str = "bundled") -> Writer:
+    """A generator's tokenizer alone. Raises ModelError where there is none."""
+    from transformers import AutoTokenizer
+
+    return Writer(pretrained(AutoTokenizer, locate(name, "generator")))
 
 
 def locate(name: str, role: str) -> Path | str:
     """The folder a name means, or the name itself for the hub. Raises ModelError for a folder without a model."""
     if name == "bundled":
         return BUNDLED[role]
+    if name == NAMES["small"] and role != "reward":
+        return BUNDLED["small"]
     folder = Path(name)
     if not folder.exists():
         if name.count("/") == 1 and not name.startswith((".", "/", "~")):
             return name  # a hub name: transformers looks in its cache, then asks the hub
-        raise ModelError(f"model folder '{name}' does not exist; give a folder, a hub name or 'bundled'")
+        ours = "'bundled'" if role == "reward" else f"one of 'bundled', '{NAMES['small']}'"
+        raise ModelError(f"model folder '{name}' does not exist; give a folder, a hub name or {ours}")
     if not (folder / "config.json").is_file():
         raise ModelError(f"model folder '{name}' has no config.json; save one with save_pretrained")
     if not any(folder.glob("*.safetensors")):
@@ -162,7 +192,7 @@ def load_generator(name: str = "bundled", params: Mapping[str, Any] | None = Non
         raise ModelError(f"model '{name}' cannot run so: {error}") from None
     if engine.plain and options["path"] == "auto":
         logging.getLogger(__name__).warning("model '%s' runs on %s", name, engine.forward.what)
-    return TextModel(name, engine, tokenizer, tokenizer.chat_template is not None)
+    return TextModel(name, engine, tokenizer)
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:

@@ -13,6 +13,13 @@ def positive(**values: int) -> None:
             raise ValueError(f"{name} must be at least 1, not {value}")
 
 
+def at_least_zero(**values: int) -> None:
+    """Raises ValueError for the first value below 0."""
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(f"{name} must be 0 (off) or more, not {value}")
+
+
 def one_of(what: str, value: str, known: Iterable[str]) -> None:
     """Raises ValueError with the nearest known name and the list of them."""
     names = sorted(known)

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .checks import one_of
+from .confidence import MEASURES, WINDOW, measured, threshold
 from .tree import Tree
-from .types import Candidate, Choice, Join, Path, Vote, order
+from .types import Candidate, Choice, Join, Path, Step, Vote, order
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +31,47 @@ class Entry:
     logprob: float = 0.0  # sum of ln p over its tokens, nats
     parts: tuple[float, ...] = ()  # the verifier's values of its steps; () = not scored, or invalid
     value: float | None = None  # the parts joined as the run says; None where parts is ()
+    # each token's confidence, nats, higher = surer, for deepconf; None where a pool was read without
+    confidences: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    source: str = field(default="", compare=False)  # what they are: "top-k confidence", or "self-certainty" for want of it
 
 
 def entries(tree: Tree, candidates: Sequence[Candidate]) -> list[Entry]:
-    """The pool of a live search."""
-    pool = []
-    for candidate in candidates:
-        steps = tree.steps(candidate.path)
+    """The pool of a live search. What was merged into a candidate with its say kept is in it once, for itself; with the
+    candidate's score where it was not judged."""
+    heads = {path: candidate.path for candidate in candidates for path in tree.members(candidate.path)}
+    pool, paths = [], [tree.steps(path) for path in heads]
+    source, traces = confidences(paths)
+    for (path, head), steps, trace in zip(heads.items(), paths, traces, strict=True):
         tokens = sum(map(len, steps))
-        score = tree.scores.get(candidate.path)
+        score = tree.scores.get(path) or tree.scores.get(head)
         pool.append(
             Entry(
-                path=candidate.path,
-                answer=tree.answer(candidate.path).key,
+                path=path,
+                answer=tree.answer(path).key,
                 tokens=tokens,
                 certainty=sum(step.certainty * len(step) for step in steps) / max(tokens, 1),
                 logprob=sum(step.logprob for step in steps),
                 parts=score.parts if score and score.value is not None else (),
                 value=score.value if score else None,
+                confidences=trace,
+                source=source,
             )
         )
     return pool
+
+
+def confidences(paths: Sequence[Sequence[Step]]) -> tuple[str, list[NDArray[np.float32]]]:
+    """Each solution's confidences of all its tokens, from its steps, and what they are.
+
+    The self-certainties stand in for a whole pool where any step of it has none: the two cannot be compared.
+    """
+    kept = all(step.confidences is not None for steps in paths for step in steps)
+    traces = []
+    for steps in paths:
+        arrays = [step.confidences if kept and step.confidences is not None else step.certainties for step in steps]
+        traces.append(arrays[0] if len(arrays) == 1 else np.concatenate([np.zeros(0, dtype=np.float32), *arrays]))
+    return "top-k confidence" if kept else "self-certainty", traces
 
 
 Weigh = Callable[[Sequence[Entry]], Sequence[float | None]]
@@ -55,16 +79,25 @@ Weigh = Callable[[Sequence[Entry]], Sequence[float | None]]
 
 @dataclass(frozen=True)
 class Selector:
-    """A rule of choice by name. `join` re-reads the steps' values (None: as the run joined them). `power`: Borda's."""
+    """A rule of choice by name. `join` re-reads the steps' values (None: as the run joined them). `power` is Borda's;
+    `measure`, `window` and `keep` are DeepConf's. One rule's parameters mean nothing to another."""
 
     name: str = "majority"
     join: Join | None = None
     power: float = 0.3  # arXiv 2502.18581 recommends 0.3 for up to 16 candidates and 1.2 from 32
+    measure: str = "lowest"  # of a trace's confidences: search.confidence
+    window: int = WINDOW  # tokens of a group
+    keep: float = 0.1  # of the answered candidates, the surest: 0.1 is DeepConf-low, 0.9 -high
 
     def __post_init__(self) -> None:
         one_of("selector", self.name, SELECTORS)
         if not 0 <= self.power <= 100:
             raise ValueError(f"power must be between 0 and 100, not {self.power}")
+        one_of("measure", self.measure, MEASURES)
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1 token, not {self.window}")
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"keep must be above 0 and at most 1, not {self.keep}")
 
     @property
     def needs_verifier(self) -> bool:
@@ -82,7 +115,8 @@ class Selector:
         votes = tally(counted, summed=rule.summed)
         winner = votes[0].answer
         best = min((e for e, _ in counted if e.answer == winner), key=lambda e: _merit(e, counted))
-        said = f"{self.name}: {rule.unit} {votes[0].weight:.4g} from {votes[0].count} of {len(pool)} candidates"
+        unit = best.source if "confidences" in rule.reads else rule.unit
+        said = f"{self.name}: {unit} {votes[0].weight:.4g} from {votes[0].count} of {len(pool)} candidates"
         return Choice(best.path, winner, said, tuple(votes))
 
     def __str__(self) -> str:
@@ -122,7 +156,8 @@ class Rule:
     unit: str
     about: str
     needs_verifier: bool = False
-    takes_power: bool = False
+    takes: tuple[str, ...] = ()  # the Selector's fields that are its parameters, but for join
+    reads: tuple[str, ...] = ()  # the Entry's fields that a pool has only when asked
 
 
 def _value(selector: Selector, entry: Entry) -> float | None:
@@ -156,6 +191,22 @@ def _borda(selector: Selector, pool: Sequence[Entry]) -> list[float | None]:
     return weights
 
 
+def trust(selector: Selector, entry: Entry) -> float | None:
+    """DeepConf's confidence of one trace, nats; None where the pool was read without confidences."""
+    if entry.confidences is None:
+        return None
+    return measured(selector.measure, entry.confidences, selector.window)
+
+
+def _deepconf(selector: Selector, pool: Sequence[Entry]) -> list[float | None]:
+    """Of the answered candidates, the surest `keep` vote with their confidence; those that reach the threshold, so that equal
+    ones stay together and the surest is always in (arXiv 2508.15260, offline)."""
+    trusts = [trust(selector, entry) for entry in pool]
+    known = [value for value in trusts if value is not None]
+    least = threshold(known, selector.keep) if known else 0.0
+    return [value if value is not None and value >= least else None for value in trusts]
+
+
 def _shortest(_: Selector, pool: Sequence[Entry]) -> list[float | None]:
     return [-float(entry.tokens) for entry in pool]
 
@@ -165,7 +216,15 @@ SELECTORS: dict[str, Rule] = {
     "best": Rule(_values, False, "score", "the candidate with the highest score", needs_verifier=True),
     "weighted": Rule(_values, True, "summed score", "the answer with the highest sum of scores", needs_verifier=True),
     "self-certainty": Rule(_certainties, False, "self-certainty", "the candidate the generator was surest of"),
-    "borda": Rule(_borda, True, "points", "votes weighted by the rank of self-certainty to a power", takes_power=True),
+    "borda": Rule(_borda, True, "points", "votes weighted by the rank of self-certainty to a power", takes=("power",)),
+    "deepconf": Rule(
+        _deepconf,
+        True,
+        "confidence",
+        "votes of the surest candidates, weighted by a group's confidence",
+        takes=("measure", "window", "keep"),
+        reads=("confidences",),
+    ),
     "logprob": Rule(_logprobs, False, "mean ln p", "the candidate with the highest mean log-probability of a token"),
     "shortest": Rule(_shortest, False, "minus tokens", "the candidate with the fewest tokens"),
 }

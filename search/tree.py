@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from .ledger import Usage
@@ -26,6 +27,7 @@ from .types import (
     Question,
     Readings,
     Row,
+    RunSpec,
     Sampling,
     Score,
     State,
@@ -36,6 +38,7 @@ from .types import (
     child_of,
     lineage,
     parent_of,
+    pieces_of,
     seed_of,
 )
 
@@ -72,6 +75,7 @@ class Tree:
     verifier: str = ""
     join: Join = Join.MIN
     stops: tuple[str, ...] = ()
+    constraint: Callable[[str], bool] | None = None  # whether a step's text is allowed
     encode: Encode = _no_tokenizer  # a text as the generator's tokens
     render: Encode = _no_tokenizer  # a question of one's own as a prompt's tokens
     usage: Usage = field(default_factory=Usage)
@@ -199,13 +203,21 @@ class Tree:
         if len(reply.steps) != len(rows):
             raise ValueError(f"the generator gave {len(reply.steps)} steps for {len(rows)} rows")
         self.usage.generated(reply)
-        minted = [Candidate(row.path, step) for row, step in zip(rows, rounded(reply.steps), strict=True)]
+        minted = [Candidate(row.path, self._allowed(step)) for row, step in zip(rows, rounded(reply.steps), strict=True)]
         for candidate in minted:
             self.candidates[candidate.path] = candidate
             self.states[candidate.path] = state_of(candidate.step)
             if prompt is not None:
                 self.prompts[candidate.path] = prompt
         return tuple(minted)
+
+    def _allowed(self, step: Step) -> Step:
+        """A step that ended by itself against the constraint counts as not ended: nothing goes on from it, and it has no
+        answer."""
+        if self.constraint is None or step.finish not in (Finish.STEP, Finish.END):
+            return step
+        allowed = all(self.constraint(piece) for piece in pieces_of(step.text))
+        return step if allowed else replace(step, finish=Finish.BARRED)
 
     def _rows(
         self,
@@ -337,12 +349,22 @@ def state_of(step: Step) -> tuple[State, str]:
             return State.LIVE, ""
         case Finish.UNSURE:
             return State.CANCELLED, "too unsure"
+        case Finish.BARRED:
+            return State.PRUNED, "breaks the constraint"
         case Finish.CANCELLED:
             return State.CANCELLED, "others finished first"
         case Finish.BUDGET:
             return State.CANCELLED, "budget"
         case Finish.LENGTH:
             return State.FAILED, "token limit"
+
+
+def constraint_of(spec: RunSpec) -> Callable[[str], bool] | None:
+    """The rule that a run's regular expression is: it must be found in the text of each step."""
+    if not spec.constraint:
+        return None
+    pattern = re.compile(spec.constraint)
+    return lambda text: pattern.search(text) is not None
 
 
 def scored(path: Path, verifier: str, parts: Sequence[float], reason: str, join: Join) -> Score:
@@ -355,4 +377,4 @@ def scored(path: Path, verifier: str, parts: Sequence[float], reason: str, join:
     return Score(path, verifier, join(parts), tuple(parts), reason)
 
 
-__all__ = ["ROOT", "SPENT", "Extractor", "Tree", "scored", "state_of"]
+__all__ = ["ROOT", "SPENT", "Extractor", "Tree", "constraint_of", "scored", "state_of"]

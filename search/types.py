@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -106,6 +107,7 @@ class Finish(StrEnum):
     CANCELLED = "cancelled"  # others of the request finished first
     PAUSE = "pause"  # a rule stopped it before its next token, to decide on that
     UNSURE = "unsure"  # its confidence fell below what a rule allows
+    BARRED = "barred"  # in a tree only: it ended, and the search's constraint does not allow what it says
 
 
 GOES_ON = (Finish.STEP, Finish.PAUSE)  # what is no whole solution
@@ -185,6 +187,11 @@ class Candidate:
         return self.step.finish in GOES_ON
 
 
+def pieces_of(text: str) -> list[str]:
+    """The steps of a text without their separators, empty ones left out."""
+    return [piece for piece in map(str.strip, text.split(SEPARATOR)) if piece]
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """What a verifier may see: the question and the steps of one candidate, from the first to its own."""
@@ -196,8 +203,7 @@ class Trace:
     def texts(self) -> list[str]:
         """The text step by step, without separators: a whole solution that was generated in one go is cut here, so that it
         is read as one that was generated step by step."""
-        pieces = (piece.strip() for step in self.steps for piece in step.text.split(SEPARATOR))
-        return [piece for piece in pieces if piece]
+        return [piece for step in self.steps for piece in pieces_of(step.text)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,7 +517,7 @@ class Budget:
 # Fields of RunSpec, Sampling and Budget that the first runs did not have: off, they are not in the JSON, and old ids stay.
 _ADDED_LATER = {
     *("stops", "repetition_penalty", "mirostat_tau", "mirostat_eta", "confidence", "flops", "seconds"),
-    *("encoder", "small", "momentum"),
+    *("encoder", "small", "momentum", "constraint"),
 }
 
 
@@ -532,10 +538,15 @@ class RunSpec:
     stops: tuple[str, ...] = ()  # strings that end a solution as the end token does
     encoder: Part | None = None  # for strategies that embed; None: none
     small: Part | None = None  # the generator's smaller sibling, for strategies that switch; None: none
+    constraint: str = ""  # a regular expression that must be found in each step's text; "": none
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.step_tokens < 1:
             raise ValueError(f"token limits must be at least 1, not {min(self.tokens, self.step_tokens)}")
+        try:
+            re.compile(self.constraint)
+        except re.error as error:
+            raise ValueError(f"constraint '{self.constraint}' is no regular expression: {error}") from None
         if "" in self.stops:
             raise ValueError(f"a stop string must have at least 1 character; leave the empty one out of {list(self.stops)}")
 

@@ -23,6 +23,7 @@ from search.types import Finish, Join, Problem, child_of, depth_of
 from . import schema
 from .costs import UNSUMMED, invalid, ledger
 from .database import Database
+from .imported import IMPORTED
 from .runs import problem_key
 
 BATCH = 256  # attempts read at a time
@@ -76,13 +77,15 @@ def audit(db: Database, run_id: str | None = None) -> Report:
             report.add(fault)
         for fault in (*_counts(connection, run_id), *_keys(connection, run_id), *_names(connection, run_id)):
             report.add(fault)
+        imported = _imported(connection)
         for attempts in _batches(connection, run_id):
             report.looked["attempt"] += len(attempts)
             low, high = attempts[0].id, attempts[-1].id
             rows = {table: _rows(connection, table, low, high, report) for table in _READ}
             for attempt in attempts:
                 own = {table: found.get(attempt.id, []) for table, found in rows.items()}
-                for fault in _attempt(attempt, own["candidate"], own["score"], own["embedding"], own["reply"]):
+                written = attempt.run_id in imported
+                for fault in _attempt(attempt, own["candidate"], own["score"], own["embedding"], own["reply"], written):
                     report.add(fault)
     return report
 
@@ -204,13 +207,14 @@ def _attempt(
     scores: Sequence[Row[Any]],
     embeddings: Sequence[Row[Any]],
     replies: Sequence[Row[Any]],
+    imported: bool = False,
 ) -> Iterator[Fault]:
     where = f"problem {attempt.problem} (attempt {attempt.id})"
     known = {row.path: row for row in candidates}
     if len(known) != len(candidates) or len({(row.path, row.verifier) for row in scores}) != len(scores):
         yield Fault("keys", where, "a candidate or a score is there twice")
     for row in candidates:
-        faults = _candidate(row, known)
+        faults = _candidate(row, known, imported)
         if faults:
             yield from (Fault(check, f"{where} candidate {row.path}", what) for check, what in faults)
     for row in scores:
@@ -221,11 +225,12 @@ def _attempt(
     if attempt.status in schema.CLOSED:
         yield from _result(where, attempt, known)
         steps = ((row.tokens, row.finish, row.state, row.reply) for row in candidates)
-        yield from _ledger(where, attempt, ledger(steps, ((row.kind, row.cost) for row in replies), invalid(scores)))
+        usage = ledger(steps, ((row.kind, row.cost) for row in replies), invalid(scores))
+        yield from _ledger_imported(where, attempt, usage) if imported else _ledger(where, attempt, usage)
 
 
-def _candidate(row: Row[Any], known: dict[str, Row[Any]]) -> list[tuple[str, str]]:
-    """What is wrong with a candidate: the check and what it found."""
+def _candidate(row: Row[Any], known: dict[str, Row[Any]], imported: bool = False) -> list[tuple[str, str]]:
+    """What is wrong with a candidate: the check and what it found. An imported one may have a count and no ids."""
     out = []
     path, parent, tokens = row.path, row.parent, row.tokens
     above, _, index = path.rpartition(".")
@@ -237,7 +242,8 @@ def _candidate(row: Row[Any], known: dict[str, Row[Any]]) -> list[tuple[str, str
         out.append(("tree", "its parent is not there"))
     elif parent and known[parent].number >= row.number:
         out.append(("tree", "it was minted before its parent"))
-    if row.packed != TOKEN_BYTES * tokens or (row.extra - 1) % (2 * tokens or 1):
+    counted_only = imported and not row.packed
+    if (row.packed != TOKEN_BYTES * tokens and not counted_only) or (row.extra - 1) % (2 * tokens or 1):
         out.append(("tokens", f"{tokens} tokens in {row.packed} bytes, and {row.extra} bytes of other statistics"))
     for value in (row.logprob, row.certainty):
         if value is not None and not math.isfinite(value):
@@ -309,3 +315,19 @@ def _ledger(where: str, attempt: Row[Any], rows: Usage) -> Iterator[Fault]:
         said, summed = getattr(attempt, name), getattr(rows, name)
         if said is None or not math.isclose(said, summed, rel_tol=1e-9, abs_tol=1e-9):
             yield Fault("ledger", where, f"{name} is {said}, and the sum over its rows {summed}")
+
+
+def _imported(connection: Connection) -> set[str]:
+    """The runs whose candidates were written elsewhere."""
+    rows = connection.execute(select(schema.run.c.id, schema.run.c.spec))
+    return {row.id for row in rows if json.loads(row.spec)["strategy"]["name"] == IMPORTED}
+
+
+def _ledger_imported(where: str, attempt: Row[Any], rows: Usage) -> Iterator[Fault]:
+    """What an imported attempt knows of its cost. Its file's total may hold steps that are not in the file."""
+    for name in ("candidates", "invalid_scores"):
+        if getattr(attempt, name) != getattr(rows, name):
+            yield Fault("ledger", where, f"{name} is {getattr(attempt, name)}, and the sum over its rows {getattr(rows, name)}")
+    if attempt.generated_tokens is not None and attempt.generated_tokens < rows.generated_tokens:
+        said = f"generated_tokens is {attempt.generated_tokens}, and its rows have {rows.generated_tokens}"
+        yield Fault("ledger", where, said)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, Select, case, func, select
 
-from search.select import Entry
-from search.types import Finish, Path, Score, State, lineage, order
+from search.types import Path, Score, State, order
 
 from . import schema
 from .database import Database
 from .errors import StoreError, one_of
+from .pools import entries, pools, score_of
 from .rows import AttemptRow, CandidateRow, Mismatch, Summary
 from .stats import wilson
 from .values import plain_text
@@ -22,7 +20,7 @@ from .values import plain_text
 _A, _C, _S, _P = schema.attempt.c, schema.candidate.c, schema.score.c, schema.problem.c
 
 
-_POOLS = 256  # attempts read at a time
+_BATCH = 256  # attempts read at a time
 
 _MEANS = (
     "generated_tokens",
@@ -107,8 +105,8 @@ def candidates(
     rows: list[CandidateRow] = []
     with db.read() as connection:
         ids = connection.scalars(mine if problem is None else mine.where(_P.id == problem)).all()
-        for begin in range(0, len(ids), _POOLS):  # so that a page of a large run takes no sorting of all its candidates
-            batch = ids[begin : begin + _POOLS]
+        for begin in range(0, len(ids), _BATCH):  # so that a page of a large run takes no sorting of all its candidates
+            batch = ids[begin : begin + _BATCH]
             asked = _candidates().where(_C.attempt_id.in_(batch)).order_by(_A.position, _A.id, _C.number, _C.path)
             asked = asked.limit(None if limit is None else limit - len(rows))
             rows += _with_scores(connection, asked if state is None else asked.where(_C.state == state))
@@ -124,34 +122,11 @@ def tree(db: Database, attempt_id: int) -> list[CandidateRow]:
     return sorted(rows, key=lambda row: order(row.path))
 
 
-def entries(db: Database, run_id: str, verifier: str | None = None) -> dict[int, list[Entry]]:
-    """Every closed attempt's pool of whole solutions, as `pools` gives them one by one."""
-    return dict(pools(db, run_id, verifier))
-
-
-def pools(db: Database, run_id: str, verifier: str | None = None) -> Iterator[tuple[int, list[Entry]]]:
-    """Every closed attempt's pool of whole solutions (ended or cut, in order of path), as a live selector saw them, in the
-    order of the problems.
-
-    Any Selector can be replayed over a pool. The arithmetic is that of search.select.entries, in its order, so the
-    numbers are equal to the last bit. A statistic that was not finite becomes the lowest there is. `verifier` is only
-    needed where several have scored the run. Memory does not grow with the run.
-    """
-    closed = select(_A.id).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
+def verifiers(db: Database, run_id: str) -> list[str]:
+    """Who has scored a run's candidates, by name."""
+    asked = select(_S.verifier).join_from(schema.score, schema.attempt, _S.attempt_id == _A.id).where(_A.run_id == run_id)
     with db.read() as connection:
-        mine = _verifier(connection, closed, verifier)
-        ids = connection.scalars(closed.order_by(_A.position, _A.id)).all()
-        for begin in range(0, len(ids), _POOLS):
-            batch = ids[begin : begin + _POOLS]
-            steps: dict[int, dict[Path, Any]] = {attempt_id: {} for attempt_id in batch}
-            columns = (_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.answer, _C.certainty, _C.logprob)
-            for row in connection.execute(select(*columns).where(_C.attempt_id.in_(batch))):
-                steps[row.attempt_id][row.path] = row
-            scored = select(schema.score).where(_S.attempt_id.in_(batch), _S.verifier == mine)
-            scores = {(row.attempt_id, row.path): _score(row) for row in connection.execute(scored)}
-            for attempt_id, found in steps.items():
-                whole = sorted((p for p, row in found.items() if row.finish != Finish.STEP.value), key=order)
-                yield attempt_id, [_entry(found, path, scores.get((attempt_id, path))) for path in whole]
+        return list(connection.scalars(asked.distinct().order_by(_S.verifier)))
 
 
 def tokens_match(db: Database, run_id: str) -> list[Mismatch]:
@@ -188,7 +163,7 @@ def _with_scores(connection: Connection, asked: Select[Any]) -> list[CandidateRo
     scored = select(schema.score).join(chosen, (_S.attempt_id == chosen.c.attempt_id) & (_S.path == chosen.c.path))
     scores: defaultdict[tuple[int, Path], list[Score]] = defaultdict(list)
     for row in connection.execute(scored.order_by(_S.verifier)):
-        scores[row.attempt_id, row.path].append(_score(row))
+        scores[row.attempt_id, row.path].append(score_of(row))
     return [
         CandidateRow(
             **{name: row[name] for name in (*_OWN, "problem")},
@@ -197,36 +172,6 @@ def _with_scores(connection: Connection, asked: Select[Any]) -> list[CandidateRo
         )
         for row in found
     ]
-
-
-def _score(row: Any) -> Score:
-    return Score(row.path, row.verifier, row.value, tuple(json.loads(row.parts)), row.reason)
-
-
-def _verifier(connection: Connection, of: Select[Any], wanted: str | None) -> str | None:
-    """The one verifier that has scored the attempts, or the one that was asked for."""
-    known = connection.scalars(select(_S.verifier).where(_S.attempt_id.in_(of)).distinct().order_by(_S.verifier)).all()
-    if wanted is None and len(known) > 1:
-        raise StoreError(f"the run was scored by {len(known)} verifiers; name one ({', '.join(known)})")
-    if wanted is not None:
-        one_of("verifier", wanted, known)
-    return wanted or next(iter(known), None)
-
-
-def _entry(found: dict[Path, Any], path: Path, score: Score | None) -> Entry:
-    steps = [found[p] for p in lineage(path)]
-    tokens = sum(step.tokens for step in steps)
-    certainties = [0.0 if step.certainty is None else step.certainty for step in steps]
-    logprobs = [float("-inf") if step.logprob is None else step.logprob for step in steps]
-    return Entry(
-        path=path,
-        answer=found[path].answer,
-        tokens=tokens,
-        certainty=sum(c * step.tokens for c, step in zip(certainties, steps, strict=True)) / max(tokens, 1),
-        logprob=sum(logprobs),
-        parts=score.parts if score and score.value is not None else (),
-        value=score.value if score else None,
-    )
 
 
 __all__ = [
@@ -241,4 +186,5 @@ __all__ = [
     "summary",
     "tokens_match",
     "tree",
+    "verifiers",
 ]

@@ -1,4 +1,4 @@
-"""Intervals for the numbers of a report."""
+"""Intervals and tests for the numbers of a report."""
 
 from __future__ import annotations
 
@@ -59,3 +59,56 @@ def paired_bootstrap(
         drawn[i] = statistic(x[picked], y[picked])
     low, high = np.quantile(drawn, [0.025, 0.975])
     return statistic(x, y), float(low), float(high)
+
+
+def resampled_means(values: NDArray[np.float64], resamples: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
+    """[resamples, columns] the means of values [problems, columns], the problems drawn again with replacement.
+
+    A problem is a cluster: all that is in its row stays together, so a row of several runs is a paired comparison, and a row
+    of means over seeds counts its problem once.
+    """
+    import numpy as np
+
+    n = len(values)
+    if not n or resamples < 1:
+        raise ValueError(f"a bootstrap needs at least 1 problem and 1 resample, not {n} and {resamples}")
+    rng = np.random.default_rng(seed)
+    size = max(1, 4_000_000 // n)  # resamples at a time, for memory
+    counts = (rng.multinomial(n, np.full(n, 1 / n), min(size, resamples - done)) for done in range(0, resamples, size))
+    return np.concatenate([each @ values / n for each in counts])
+
+
+def interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95% percentile interval of resampled values; (nan, nan) where any of them is no number."""
+    import numpy as np
+
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def bootstrap_p(differences: NDArray[np.float64]) -> float:
+    """The two-sided p of no difference from resampled differences: twice the smaller share on one side of 0, itself included;
+    never 0, since so many resamples cannot say so."""
+    n = len(differences)
+    below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
+    return min(1.0, 2 * (min(below, above) + 1) / (n + 1))
+
+
+def mcnemar(first: int, second: int) -> float:
+    """McNemar's exact two-sided p: problems that only the first, only the second run solved, under equal chances.
+
+    The problems that both or neither solved say nothing of the difference. 1.0 where there are no others.
+    """
+    if first < 0 or second < 0:
+        raise ValueError(f"counts of problems must be 0 or more, not {first} and {second}")
+    n = first + second
+    return min(1.0, 2 * sum(math.comb(n, i) for i in range(min(first, second) + 1)) / (1 << n))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given: the smallest times m, the next times m - 1, ...; never falling."""
+    adjusted, highest = [0.0] * len(ps), 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
+        adjusted[i] = highest
+    return adjusted

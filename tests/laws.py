@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from types import CodeType, FunctionType, ModuleType
 
 from fakes import (
+    FakeEncoder,
     FakeGenerator,
     FakeVerifier,
     Judge,
@@ -23,6 +24,7 @@ from fakes import (
     failing,
     never_ending,
     question,
+    spelled,
 )
 
 from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
@@ -33,7 +35,10 @@ from search.types import (
     ROOT,
     Budget,
     Choice,
+    Embed,
+    Embeddings,
     Extend,
+    Finish,
     Join,
     Problem,
     Question,
@@ -64,6 +69,7 @@ class World:
 
     generator: Callable[..., FakeGenerator] = FakeGenerator
     verifier: Callable[[Judge], FakeVerifier] = FakeVerifier
+    encoder: Callable[[], FakeEncoder] = FakeEncoder
     judge: Judge = by_text
     driver: Callable[..., Driver] = Driver
     extract: Callable[[Problem], Extractor] = lambda _: boxed
@@ -85,6 +91,7 @@ class World:
             tokens_limit=self.tokens,
             verifier="fake",
             join=Join.MIN,
+            encode=spelled,
         )
 
     def run(
@@ -97,14 +104,15 @@ class World:
         slice: int = 64,
         journal: Journal | None = None,
     ) -> Ran:
-        generator, verifier = self.generator(**batching), self.verifier(self.judge)
+        generator, verifier, encoder = self.generator(**batching), self.verifier(self.judge), self.encoder()
         journal = journal or NoJournal()
-        driver = self.driver(generator, verifier, journal, concurrency=concurrency, patience=patience, slice=slice)
+        counts = {"concurrency": concurrency, "patience": patience, "slice": slice}
+        driver = self.driver(generator, verifier, journal, encoder=encoder, **counts)
         of = {name: key for key, name in enumerate(self.names)}
         searches = [Search(of[name], self.tree(name), strategy) for name in names or self.names]
         outcomes = {self.names[outcome.search.key]: outcome for outcome in driver.drive(searches)}
         assert len(outcomes) == len(searches), "a search was lost"
-        return Ran(outcomes, generator, verifier)
+        return Ran(outcomes, generator, verifier, encoder)
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,7 @@ class Ran:
     outcomes: dict[str, Outcome]
     generator: FakeGenerator
     verifier: FakeVerifier
+    encoder: FakeEncoder
 
     def choices(self) -> Iterator[tuple[Tree, Choice]]:
         """The searches that must all have ended well."""
@@ -264,6 +273,10 @@ def charges_every_pass(strategy: Strategy, world: World) -> None:
         seen = [trace.steps for trace in ran.verifier.seen if trace.question.id == tree.question.id]
         assert tree.usage.verifier_passes == len(tree.scores) == len(seen), "passes are not charged as they are spent"
         assert set(tree.scores) <= set(tree.candidates), "a score of nothing"
+        embedded = [trace for trace in ran.encoder.seen if trace.question.id == tree.question.id]
+        assert len(tree.vectors) == len(embedded), "a candidate is embedded twice"
+        tokens = sum(map(FakeEncoder.tokens, embedded))
+        assert tree.usage.embedding_tokens == tokens, "embeddings are not charged as they are made"
 
 
 def every_candidate_has_its_place(strategy: Strategy, world: World) -> None:
@@ -277,7 +290,7 @@ def every_candidate_has_its_place(strategy: Strategy, world: World) -> None:
             assert parent == ROOT or tree.candidates[parent].open, f"{path} continues what had ended"
             assert candidate.depth == depth_of(path) == len(tree.steps(path)) == len(lineage(path))
             assert path in tree.states
-            assert len(candidate.step) > 0, f"{path} is empty"
+            assert len(candidate.step) > 0 or candidate.step.finish is Finish.PAUSE, f"{path} is empty"
         for key, request in ran.generator.asked:
             if world.names[key] == tree.question.id:
                 _asks_for_its_paths(request, tree)
@@ -293,7 +306,8 @@ def _asks_for_its_paths(request: Extend, tree: Tree) -> None:
 def states_agree_with_steps(strategy: Strategy, world: World) -> None:
     """A state other than the one a candidate was born in has a cause, and an expanded candidate was not dropped."""
     for tree, choice in world.run(strategy).choices():
-        expanded = {parent_of(path) for path in tree.candidates} - {ROOT}
+        rollouts = {path for path, state in tree.states.items() if state == (State.PRUNED, "lookahead")}
+        expanded = {parent_of(path) for path in tree.candidates if path not in rollouts} - {ROOT}
         for path, (state, cause) in tree.states.items():
             assert state is State.LIVE or cause, f"{path} is {state} without a cause"
             assert path not in expanded or state is State.LIVE, f"{path} is {state} and was expanded"
@@ -364,7 +378,8 @@ def a_choice_is_true(strategy: Strategy, world: World) -> None:
 
 def nothing_finished_is_nothing_chosen(strategy: Strategy, world: World) -> None:
     """Where no solution ends, or the budget ends it, there is no choice, and a reason."""
-    endless = replace(world, generator=lambda **batching: world.generator(never_ending, **batching))
+    siblings = {"small": never_ending}
+    endless = replace(world, generator=lambda **batching: world.generator(never_ending, siblings=siblings, **batching))
     for place in (endless, replace(world, budget=Budget(tokens=2))):
         for tree, choice in place.run(strategy).choices():
             assert not any(c.finished for c in tree.candidates.values())
@@ -391,6 +406,8 @@ def goes_on_from_its_journal(strategy: Strategy, world: World) -> None:
         assert len(ran.generator.asked) == sum(isinstance(request, Extend) for request in left), "generated again"
         judged = sum(len(request.paths) for request in left if isinstance(request, Verify))
         assert len(ran.verifier.seen) == judged, "judged again"
+        embedded = sum(len(request.paths) for request in left if isinstance(request, Embed))
+        assert len(ran.encoder.seen) == embedded, "embedded again"
         assert sum(map(len, again.kept.values())) == total
 
 
@@ -458,13 +475,15 @@ def by_hand(strategy: Strategy, tree: Tree, world: World) -> Iterator[tuple[Requ
         request = next(running)
         while True:
             yield request, running
-            request = running.send(answered(request, generator, verifier))
+            request = running.send(answered(request, generator, verifier, world.encoder()))
     except StopIteration:
         return
 
 
-def answered(request: Request, generator: FakeGenerator, verifier: FakeVerifier) -> Reply:
+def answered(request: Request, generator: FakeGenerator, verifier: FakeVerifier, encoder: FakeEncoder) -> Reply:
     """The reply to one request, with nobody else there."""
+    if isinstance(request, Embed):
+        return Embeddings(tuple(encoder.embed(request.traces)))
     if not isinstance(request, Extend):
         return Readings(tuple(verifier.score(request.traces)))
     generator.submit(0, request)

@@ -24,9 +24,13 @@ PROBLEMS = "word:count=6,levels=2-4,seed=3"
 SETTINGS = {
     "astar": "astar:k=3",
     "beam": "beam:n=4,keep=2",
+    "best-first": "best-first:k=3",
     "best-of-n": "best-of-n:n=4,select=weighted",
+    "dvts": "dvts:n=4,width=2",
     "first-finish": "first-finish:n=4,m=2",
     "greedy": "greedy",
+    "particles": "particles:n=4",
+    "rebase": "rebase:n=4",
 }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+import torch
 
-from pipelines.models import BUNDLED, card
+from pipelines.models import BUNDLED, NAMES, ModelError, card, fingerprint, load_generator, locate
+from pipelines.train.generator import divergence
 
 
 @pytest.mark.parametrize("role", BUNDLED)
@@ -31,3 +33,42 @@ def test_the_bars_that_the_pair_is_shipped_for_stand_in_the_cards() -> None:
     assert countdown["pass@64"] >= 3 * countdown["pass@1"]
     assert reward["word"]["auc"] >= 0.90
     assert reward["countdown"]["auc"] >= 0.85
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_the_small_sibling_has_the_generators_tokens_to_the_byte(file: str) -> None:
+    """A search that switches between the two hands token ids from one to the other."""
+    assert (BUNDLED["small"] / file).read_bytes() == (BUNDLED["generator"] / file).read_bytes()
+
+
+def test_the_small_sibling_is_asked_for_by_its_name_and_is_not_a_reward_model() -> None:
+    assert NAMES["small"] == "bundled-small"
+    assert locate("bundled-small", "generator") == BUNDLED["small"]
+    assert locate("bundled", "generator") == BUNDLED["generator"]
+    assert fingerprint("bundled-small", "generator") not in {"", fingerprint("bundled", "generator")}
+    with pytest.raises(ModelError, match=r"'bundled-small' does not exist; give a folder, a hub name or 'bundled'$"):
+        locate("bundled-small", "reward")
+    with pytest.raises(ModelError, match=r"or one of 'bundled', 'bundled-small'$"):
+        locate("bundled-tiny", "generator")
+
+
+def test_the_small_sibling_loads_on_the_fast_path_and_is_a_quarter_of_the_generator() -> None:
+    small, large = load_generator("bundled-small"), load_generator("bundled")
+    assert not small.engine.plain
+    assert small.encode("Use 4, 2 to make 6.") == large.encode("Use 4, 2 to make 6.")
+    sizes = [(BUNDLED[role] / "model.safetensors").stat().st_size for role in ("small", "generator")]
+    assert 1 / 6 <= sizes[0] / sizes[1] <= 1 / 4
+
+
+def test_the_small_sibling_is_far_above_chance_and_below_the_generator() -> None:
+    """Answers of `word` are from 1 to 99, of `guess` from 1 to 20 at most. 200 problems a family, as the generator's."""
+    small, large = card(BUNDLED["small"])["figures"], card(BUNDLED["generator"])["figures"]
+    for family, least in {"word": 0.20, "countdown": 0.10, "guess": 0.40}.items():
+        assert least <= small[family]["pass@1"] <= large[family]["pass@1"], family
+
+
+def test_a_teachers_divergence_is_nothing_for_the_same_distributions_and_their_distance_for_others() -> None:
+    """Two tokens: KL((3/4, 1/4) || (1/2, 1/2)) = 3/4 log 3/2 + 1/4 log 1/2; what is added to all logits changes nothing."""
+    ours, known = torch.zeros(3, 2), torch.tensor([0.75, 0.25]).log().repeat(3, 1)
+    assert float(divergence(ours, known)) == pytest.approx(0.1308, abs=1e-4)
+    assert float(divergence(known + 5.0, known)) == pytest.approx(0.0, abs=1e-6)

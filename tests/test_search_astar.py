@@ -15,15 +15,16 @@ from fakes import (
     constant,
     perfect,
     scripted,
+    step_of,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 from laws import World, by_hand
 
-from search.strategies.astar import COSTS, AStar, Cost, f_value
+from search.strategies.astar import COSTS, AStar, Cost, Seen, f_value, novel
 from search.strategies.greedy import Greedy
 from search.tree import Tree
-from search.types import GREEDY, Budget, Choice, Finish, Path, State, Trace, lineage, parent_of
+from search.types import GREEDY, Budget, Candidate, Choice, Extend, Finish, Path, State, Trace, lineage, parent_of
 
 ROOT_R = 0.5
 
@@ -247,6 +248,122 @@ def test_a_perfect_verifier_never_has_a_wrong_state_expanded_while_a_right_one_i
     assert wrong_before_right(World(judge=constant, names=names), AStar(k=4, cost=cost))[0] > 0, "it would be seen"
 
 
+def test_the_best_states_are_expanded_at_once() -> None:
+    """In one request, and never more of them than `expansions` has left."""
+    texts = {"0": words(0), "1": words(1), "2": words(2)} | {
+        f"{i}.{j}": words(7 * i + j + 3) for i in range(3) for j in range(3)
+    }
+    texts |= {f"{i}.{j}.{k}": ends(k) for i in range(3) for j in range(3) for k in range(3)}
+    rewards = {path: 0.9 - 0.1 * sum(map(int, path.split("."))) / len(path) for path in texts}
+    world = scored_by(texts, rewards)
+    asked = [
+        [[parent_of(row.path) for row in request.rows][::3] for _, request in world.run(AStar(**given)).generator.asked]
+        for given in ({"k": 3, "pops": 2}, {"k": 3, "pops": 3, "expansions": 3})
+    ]
+    assert asked[0][:2] == [[""], ["0", "1"]]
+    assert asked[1] == [[""], ["0", "1"]]
+
+
+def test_a_goal_behind_a_state_waits_for_its_children() -> None:
+    """Popped in one batch with a better state, the goal won before that state was expanded."""
+    texts = {"0": ends(1), "1": words(1), "1.0": ends(2), "1.1": words(3)}
+    world = scored_by(texts, {"0": 0.6, "1": 0.9, "1.0": 0.9, "1.1": 0.2})
+    for cost in COSTS:
+        _, choice, expanded = searched(world, AStar(k=2, pops=4, cost=cost))
+        assert (choice.path, expanded) == ("1.0", ["", "1"])
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_whatever_is_popped_at_once_the_goal_is_the_one_of_the_lowest_f(cost: Cost) -> None:
+    """No open state that is left has a lower f than the goal chosen."""
+    for pops in (1, 2, 5):
+        for tree, choice in World(tokens=40).run(AStar(k=3, pops=pops, cost=cost)).choices():
+            if choice.path is None or tree.states[choice.path][0] is not State.FINISHED:
+                continue
+            f = {p: f_value(cost, [0.5, *(tree.scores[q].value or 0.0 for q in lineage(p))]) for p in tree.scores}
+            left = [p for p, state in tree.states.items() if state == (State.PRUNED, "left in the frontier")]
+            assert all(f[choice.path] <= f[p] for p in left)
+
+
+def test_a_solution_is_a_goal_at_once_where_that_is_asked_for() -> None:
+    """The ablation: the finished solution of .4 ends the search that would have found a better one."""
+    texts = {"0": ends(1), "1": words(1), "1.0": ends(2), "1.1": words(3)}
+    world = scored_by(texts, {"0": 0.4, "1": 0.9, "1.0": 0.9, "1.1": 0.2})
+    tree, choice, expanded = searched(world, AStar(k=2, goal_on_pop=False))
+    assert (choice.path, expanded) == ("0", [""])
+    assert tree.states["1"] == (State.PRUNED, "left in the frontier")
+    _, choice, expanded = searched(world, AStar(k=2, goal_on_pop=False, goals=2))
+    assert ({vote.answer for vote in choice.votes}, expanded) == ({"1", "2"}, ["", "1"])
+
+
+def test_a_solution_without_an_answer_is_no_goal_at_once_either() -> None:
+    texts = {"0": words(2, END), "1": words(1), "1.0": ends(2), "1.1": ends(3)}
+    world = scored_by(texts, {"0": 0.9, "1": 0.8, "1.0": 0.5, "1.1": 0.7})
+    tree, choice, _ = searched(world, AStar(k=2, goal_on_pop=False))
+    assert tree.states["0"] == (State.PRUNED, "no answer")
+    assert choice.path == "1.1", "of those generated together the one with the lowest f"
+
+
+def test_a_full_frontier_loses_its_worst_open_states_and_no_solution() -> None:
+    texts = {str(i): words(i) for i in range(4)} | {"4": ends(3)} | {f"3.{i}": ends(i) for i in range(5)}
+    rewards = {"0": 0.3, "1": 0.8, "2": 0.2, "3": 0.9, "4": 0.1} | {f"3.{i}": 0.9 for i in range(5)}
+    tree, choice, expanded = searched(scored_by(texts, rewards), AStar(k=5, frontier=2))
+    assert tree.states["0"] == tree.states["2"] == (State.PRUNED, "frontier full")
+    assert tree.states["1"] == (State.PRUNED, "left in the frontier")
+    assert tree.states["4"][0] is State.FINISHED
+    assert (choice.path, expanded) == ("3.0", ["", "3"])
+
+
+def test_no_frontier_is_ever_larger_than_asked_for() -> None:
+    for name in World().names:
+        tree = World(tokens=60).tree(name)
+        for request, _ in by_hand(AStar(k=4, frontier=3), tree, World(tokens=60)):
+            if isinstance(request, Extend):
+                expanded = {parent_of(row.path) for row in request.rows}
+                done = {parent_of(path) for path in tree.candidates}
+                still = {p for p, (s, _) in tree.states.items() if s is State.LIVE} - done
+                assert len(still | expanded - {""}) <= 3
+
+
+def test_siblings_of_one_text_in_other_tokens_are_merged() -> None:
+    """Two tokens are written alike: the states are the same to a verifier and in a vote."""
+    texts = {"0": [200, SEPARATOR], "1": [300, SEPARATOR], "2": words(2), "0.0": ends(1), "0.1": ends(2), "0.2": ends(3)}
+    rewards = {"0": 0.9, "2": 0.2, "0.0": 0.9, "0.1": 0.8, "0.2": 0.7}
+    tree, _, expanded = searched(scored_by(texts, rewards), AStar(k=3))
+    assert tree.states["1"] == (State.MERGED, "same text as an earlier state")
+    assert (expanded, tree.usage.verifier_passes) == (["", "0"], 5)
+
+
+def test_equal_texts_below_different_parents_are_one_state() -> None:
+    """Written as good0 | good1 and as good0 good1 | nothing: the second costs no pass and no place. An open text is not a
+    finished one."""
+    tree = World().tree("q")
+    parts = {
+        "0": ([GOOD], Finish.PAUSE),
+        "1": ([GOOD, GOOD + 1], Finish.PAUSE),
+        "0.0": ([GOOD + 1, SEPARATOR], Finish.STEP),
+        "1.0": ([SEPARATOR], Finish.STEP),
+        "1.1": ([SEPARATOR, END], Finish.END),
+        "1.2": ([GOOD + 2, SEPARATOR], Finish.STEP),
+        "1.3": ([GOOD + 2, GOOD], Finish.LENGTH),
+    }
+    tree.candidates |= {path: Candidate(path, step_of(tokens, 0, finish)) for path, (tokens, finish) in parts.items()}
+    seen: Seen = {}
+    assert [c.path for c in novel(tree, (tree.candidates[p] for p in ("0", "1")), seen)] == ["0", "1"]
+    below = [tree.candidates[p] for p in parts if "." in p]
+    assert [c.path for c in novel(tree, below, seen)] == ["0.0", "1.1", "1.2"]
+    assert tree.states == {"1.0": (State.MERGED, "same text as an earlier state")}
+
+
+def test_a_lookahead_orders_the_frontier_by_what_a_rollout_comes_to() -> None:
+    texts = {"0": words(0), "1": words(1), "0.0": ends(3), "1.0": ends(0), "1.1": ends(1), "1.2": ends(2)}
+    rewards = {"0.0": 0.2, "1.0": 0.9, "1.1": 0.9, "1.2": 0.4}
+    tree, choice, _ = searched(scored_by(texts, rewards), AStar(k=2, lookahead=1))
+    assert (tree.value("0"), tree.value("1")) == (0.2, 0.9)
+    assert "0" not in tree.scores
+    assert choice.path == "1.1"
+
+
 def test_every_scored_successor_is_one_pass_and_every_token_is_counted() -> None:
     ran = World().run(AStar(k=3))
     for tree, _ in ran.choices():
@@ -262,6 +379,9 @@ def test_every_scored_successor_is_one_pass_and_every_token_is_counted() -> None
         ({"k": 0}, "k must be at least 1, not 0"),
         ({"expansions": 0}, "expansions must be at least 1, not 0"),
         ({"goals": 0}, "goals must be at least 1, not 0"),
+        ({"pops": 0}, "pops must be at least 1, not 0"),
+        ({"frontier": -1}, "frontier must be 0 \\(off\\) or more, not -1"),
+        ({"lookahead": -1}, "lookahead must be 0 \\(off\\) or more, not -1"),
         ({"root": 1.5}, "root must be between 0 and 1, not 1.5"),
         ({"cost": "rise"}, "unknown cost 'rise'; did you mean 'rises'\\?"),
     ],

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 
 import pytest
 from fakes import DIGIT, END, GOOD, SEPARATOR, FakeGenerator, scripted
 from laws import World, by_hand
+from plays import ends, searched, word
 
 from search.strategies.beam import Beam, shares
-from search.tree import Tree
-from search.types import Budget, Choice, Extend, Finish, Path, State, Trace, Verify, lineage, parent_of
-
-
-def word(mark: int) -> list[int]:
-    return [GOOD + mark, SEPARATOR]
-
-
-def ends(digit: int) -> list[int]:
-    return [DIGIT + digit, END]
-
-
-def searched(
-    strategy: Beam, texts: Mapping[Path, list[int]], rewards: Mapping[Path, float], budget: Budget = Budget()
-) -> tuple[Tree, Choice, list[tuple[Path, ...]]]:
-    """A search by a script, and the paths of each request in order."""
-    of = {tuple(tuple(texts[p]) for p in lineage(path)): reward for path, reward in rewards.items()}
-
-    def judge(trace: Trace) -> tuple[float, ...]:
-        return (of[tuple(tuple(step.tokens.tolist()) for step in trace.steps)],)
-
-    ran = World(lambda **_: FakeGenerator(scripted(texts)), judge=judge, names=("q",), budget=budget).run(strategy)
-    [(tree, choice)] = ran.choices()
-    return tree, choice, [tuple(row.path for row in request.rows) for _, request in ran.generator.asked]
+from search.types import Budget, Extend, Finish, State, Verify, parent_of
 
 
 def test_each_round_the_best_survive_and_share_the_next() -> None:
@@ -166,6 +143,39 @@ def test_a_candidate_without_a_valid_score_is_pruned_with_the_reason() -> None:
     assert tree.states["0"] == (State.PRUNED, "invalid value 2.0")
     assert isinstance(asked[2], Extend)
     assert parent_of(asked[2].rows[0].path) == "1"
+
+
+def test_a_solution_below_the_beam_is_taken_back_where_no_survivor_finishes() -> None:
+    """It was chosen and stored as pruned at once: a query for chosen solutions did not find it."""
+    long = [*([GOOD] * 9), DIGIT + 1, END]
+    texts = {"0": ends(1), "1": word(1), "1.0": long, "1.1": long}
+    tree, choice, _ = searched(Beam(n=2, keep=1), texts, {"0": 0.5, "1": 0.9})
+    assert choice.path == "0"
+    assert tree.states["0"] == (State.FINISHED, "taken back, for no survivor finished")
+
+
+def test_a_lookahead_ranks_by_what_a_greedy_rollout_comes_to() -> None:
+    """By its own text 0 would survive (it is not even scored); its rollout ends badly, 1's well. Public beams generate the
+    rollout and score the text without it."""
+    texts = {"0": word(0), "1": word(1), "0.0": word(2), "0.0.0": ends(0), "1.0": ends(1), "1.1": ends(2), "1.2": ends(3)}
+    rewards = {"0.0.0": 0.1, "1.0": 0.9, "1.1": 0.3, "1.2": 0.4}
+    tree, choice, asked = searched(Beam(n=2, keep=1, lookahead=2), texts, rewards)
+    assert asked == [("0", "1"), ("0.0", "1.0"), ("0.0.0",), ("1.1", "1.2")]
+    assert (tree.value("0"), tree.value("1")) == (0.1, 0.9)
+    assert {p for p, state in tree.states.items() if state == (State.PRUNED, "lookahead")} == {"0.0", "0.0.0", "1.0"}
+    assert choice.path == "1.2", "a rollout is not a solution to choose"
+
+
+def test_a_rollout_is_greedy_and_is_not_dropped_before_it_is_gone_on_from() -> None:
+    """It was marked as pruned step by step: the generator had to compute it all again."""
+    world = World(tokens=40)
+    tree = world.tree("p0")
+    for request, _ in by_hand(Beam(n=4, keep=2, lookahead=3), tree, world):
+        if isinstance(request, Extend):
+            assert not {parent_of(row.path) for row in request.rows} & set(request.dropped)
+            rolls = all(parent_of(row.path) and row.path.endswith(".0") for row in request.rows)
+            assert (request.sampling.temperature == 0) is rolls
+    assert any(state == (State.PRUNED, "lookahead") for state in tree.states.values())
 
 
 @pytest.mark.parametrize(

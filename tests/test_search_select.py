@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from fakes import END, SEPARATOR, boxed, question, step_of
 from hypothesis import given, settings
@@ -18,7 +21,13 @@ from search.types import Candidate, Finish, Join, Score
 
 def entry(path: str, answer: str | None, tokens: int = 10, value: float | None = None, certainty: float = 0.0) -> Entry:
     parts = () if value is None else (value,)
-    return Entry(path, answer, tokens, certainty=certainty, parts=parts, value=value)
+    return traced(Entry(path, answer, tokens, certainty=certainty, parts=parts, value=value))
+
+
+def traced(entry: Entry, confidences: Sequence[float] | None = None) -> Entry:
+    """With confidences, as deepconf needs them: those given, or the certainty for each token."""
+    trace = np.full(entry.tokens, entry.certainty) if confidences is None else np.array(confidences)
+    return replace(entry, confidences=trace.astype(np.float32), source="top-k confidence")
 
 
 SCORED = [entry("0", "A", value=0.9), entry("1", "B", value=0.5), entry("2", "B", value=0.5)]
@@ -57,6 +66,43 @@ def test_borda_with_power_0_is_a_majority(drawn: list[tuple[str, float]]) -> Non
     assert Selector("borda", power=0)(pool).answer == Selector("majority")(pool).answer
 
 
+def test_deepconf_keeps_the_surest_by_the_measure_and_weighs_their_votes_with_it() -> None:
+    """Card C2: weakest groups of two tokens of 1.5, 1.4 and 2.5; the last groups 3.5, 4 and 2.5; the means 2.5, 2.6 and 2.5."""
+    rises, dips, flat = [1.0, 2, 3, 4], [1.4, 1.4, 3.6, 4.4], [2.5] * 4
+    pool = [traced(entry(str(i), a, 4), c) for i, (a, c) in enumerate([("A", rises), ("A", dips), ("B", flat)])]
+
+    def votes(measure: str, keep: float) -> list[tuple[str, float]]:
+        made = Selector("deepconf", measure=measure, window=2, keep=keep)(pool)
+        return [(vote.answer, pytest.approx(vote.weight, abs=1e-6)) for vote in made.votes]
+
+    assert votes("lowest", 0.1) == [("B", 2.5)]
+    assert votes("tail", 0.1) == [("A", 4.0)]
+    assert votes("mean", 0.1) == [("A", 2.7)]
+    assert votes("lowest", 0.5) == [("B", 2.5), ("A", 1.5)]
+    assert votes("lowest", 1.0) == [("A", 2.9), ("B", 2.5)]
+    said = Selector("deepconf", window=2)(pool).reason
+    assert said == "deepconf: top-k confidence 2.5 from 1 of 3 candidates"
+
+
+@given(st.lists(st.sampled_from(["A", "B", "C", None]), min_size=1, max_size=12), st.floats(0.5, 9))
+def test_deepconf_that_keeps_all_with_equal_confidences_is_a_majority(answers: list[str | None], value: float) -> None:
+    """Card C2: eta = 100 with unit weights. Equal traces stay together, so any other share keeps them all too."""
+    pool = [entry(str(i), answer, certainty=value) for i, answer in enumerate(answers)]
+    for keep in (1.0, 0.1):
+        found = Selector("deepconf", keep=keep)(pool)
+        assert (found.path, found.answer) == (Selector("majority")(pool).path, Selector("majority")(pool).answer)
+
+
+@given(st.lists(st.floats(0.5, 9, width=16), min_size=1, max_size=12))
+def test_deepconf_that_keeps_the_fewest_is_the_surest_of_all(values: list[float]) -> None:
+    pool = [entry(str(i), f"{i}", certainty=value) for i, value in enumerate(values)]
+    assert Selector("deepconf", keep=1e-6)(pool).answer == Selector("self-certainty")(pool).answer
+
+
+def test_a_pool_without_confidences_gives_deepconf_nothing_to_choose_by() -> None:
+    assert Selector("deepconf")([Entry("0", "A", 5)]).path is None
+
+
 POOLS = st.lists(
     st.builds(
         Entry,
@@ -75,7 +121,7 @@ POOLS = st.lists(
 @settings(deadline=None, max_examples=60)
 @given(drawn=POOLS, shuffle=st.randoms(use_true_random=False))
 def test_the_choice_does_not_depend_on_the_order_of_the_pool(name: str, drawn: list[Entry], shuffle: random.Random) -> None:
-    pool = [Entry(str(i), e.answer, e.tokens, e.certainty, e.logprob, (), e.value) for i, e in enumerate(drawn)]
+    pool = [traced(Entry(str(i), e.answer, e.tokens, e.certainty, e.logprob, (), e.value)) for i, e in enumerate(drawn)]
     shuffled = list(pool)
     shuffle.shuffle(shuffled)
     selection_does_not_mind_order(Selector(name), pool, shuffled)
@@ -172,6 +218,8 @@ def test_entries_are_the_whole_solution_not_its_last_step() -> None:
     both = [*first.certainties, *last.certainties]
     assert one.certainty == pytest.approx(math.fsum(both) / 5)
     assert one.logprob == pytest.approx(first.logprob + last.logprob)
+    assert one.confidences is not None
+    assert (one.source, one.confidences.tolist()) == ("self-certainty", both)
     [cut] = entries(tree, [tree.candidates["0"]])
     assert (cut.answer, cut.parts, cut.value) == (None, (), None)
 
@@ -193,6 +241,24 @@ def test_the_oracle_is_right_where_any_entry_is() -> None:
 def test_a_bad_selector_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^unknown selector 'majorty'; did you mean 'majority'\? \(best, borda, "):
         Selector("majorty")
+    with pytest.raises(ValueError, match=r"^unknown measure 'least'"):
+        Selector("deepconf", measure="least")
+    with pytest.raises(ValueError, match="window must be at least 1 token, not 0"):
+        Selector("deepconf", window=0)
+    with pytest.raises(ValueError, match="keep must be above 0 and at most 1, not 10"):
+        Selector("deepconf", keep=10)
     for power in (-0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match="power must be between 0 and 100, not"):
             Selector("borda", power=power)
+
+
+def test_confidences_are_the_top_k_ones_only_where_the_whole_pool_has_them() -> None:
+    """The two are different numbers: a pool that had both would be ordered by which candidate has which."""
+    tree = Tree(question("q"), boxed)
+    bare, kept = step_of([12, END], 1, Finish.END), replace(step_of([12, END], 2, Finish.END), confidences=np.float32([3, 4]))
+    tree.candidates = {"0": Candidate("0", bare), "1": Candidate("1", kept)}
+    both = entries(tree, list(tree.candidates.values()))
+    assert [entry.source for entry in both] == ["self-certainty"] * 2
+    [alone] = entries(tree, [tree.candidates["1"]])
+    assert alone.confidences is not None
+    assert (alone.source, alone.confidences.tolist()) == ("top-k confidence", [3.0, 4.0])

@@ -156,6 +156,7 @@ OTHER: dict[str, list[Any]] = {
     "stops": [("Question:",)],
     "encoder": [Part("hidden")],
     "small": [Part("small")],
+    "constraint": ["left"],
 }
 
 
@@ -233,7 +234,7 @@ ERRORS = [
     (Part("best-of-n", {"n": True}), "best-of-n: n must be a whole number, not 'True'"),
     (Part("best-of-n", {"n": "inf"}), "best-of-n: n must be a whole number, not 'inf'"),
     (Part("best-of-n", {"n": None}), "best-of-n: n must be a whole number, not 'None'"),
-    (Part("best-of-n", {"width": 4}), "strategy 'best-of-n' has no parameter 'width' (it takes n, select, join, power)"),
+    (Part("best-of-n", {"width": 4}), "strategy 'best-of-n' has no parameter 'width' (it takes n, select, join, power, "),
     (Part("greedy", {"n": 4}), "strategy 'greedy' has no parameter 'n' (it takes no parameters)"),
     (Part("greedy", {"join": "min"}), "strategy 'greedy' has no parameter 'join' (it takes no parameters)"),
     (Part("first-finish", {"n": 2, "m": 3}), "m must be at most n, not m=3 with n=2"),

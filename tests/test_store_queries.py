@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import text, update
 from test_store_fakes import FakeVerifier, drive_all, make_problems, make_spec, new_database, stored_run
@@ -53,15 +54,19 @@ def test_any_selector_replayed_over_stored_rows_chooses_as_the_live_one(db: Data
     """To the last bit: paths, answers, votes, weights and words."""
     spec = make_spec(strategy, n=6, **({"select": selector} if strategy == "best-of-n" else {}))
     outcomes = stored_run(db, spec, n=5, verifier=FakeVerifier(float("nan")))
-    pools = queries.entries(db, spec.id)
+    pools = queries.entries(db, spec.id, confidences=True)
     assert len(pools) == 5
     for outcome in outcomes:
         tree = outcome.search.tree
         live = select.entries(tree, list(tree.candidates.values()))
         assert pools[outcome.search.key] == live
+        for stored, lived in zip(pools[outcome.search.key], live, strict=True):
+            assert stored.source == lived.source == "self-certainty"
+            assert np.array_equal(stored.confidences, lived.confidences)
         rule = Selector(selector, join=Join.MEAN)
         assert rule(pools[outcome.search.key]) == rule(live)
         if strategy == "best-of-n":
+            assert outcome.choice.path is not None
             assert Selector(selector)(pools[outcome.search.key]) == outcome.choice
 
 

@@ -5,7 +5,7 @@ A verifier is named by a Part: NAME:KEY=VALUE,... with `join` saying how the val
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +47,29 @@ def _equation(_: dict[str, Any]) -> Verifier:
     return EquationVerifier()
 
 
+def _ensemble(params: dict[str, Any]) -> Verifier:
+    from verifiers.ensemble import Ensemble
+
+    loaded: dict[str, Verifier] = {}  # two members alike are one in memory
+    parts = _members(params)
+    for part in parts:
+        if str(part) not in loaded:
+            loaded[str(part)] = load_verifier(part)[0]
+    return Ensemble(tuple(loaded[str(part)] for part in parts))
+
+
+def _members(params: Mapping[str, Any]) -> tuple[Part, ...]:
+    from verifiers.ensemble import members
+
+    return members(str(params.get("of", "")))
+
+
 VERIFIERS: dict[str, Known] = {
     "prm": Known(_prm, Join.MIN, "process reward model: a two-label token classifier", ("model", "device", "dtype")),
     "logprob": Known(_logprob, Join.PROD, "the generator's own probability of each step; no second model"),
     "self-certainty": Known(_self_certainty, Join.MEAN, "the generator's self-certainty over each step"),
     "equation": Known(_equation, Join.MIN, "recomputes every equation a step states; no model, no reference"),
+    "ensemble": Known(_ensemble, Join.MIN, "mean of several verifiers' values of each step, as of=prm+equation", ("of",)),
 }
 
 
@@ -65,6 +83,9 @@ def check_verifier(part: Part) -> tuple[Known, Join]:
         raise ValueError(f"verifier '{part.name}' has no parameter '{min(unknown)}' (it takes {takes})")
     join = str(part.params.get("join", known.join))
     one_of("join", join, list(Join))
+    if part.name == "ensemble":
+        for member in _members(part.params):
+            check_verifier(member)
     return known, Join(join)
 
 
@@ -72,3 +93,10 @@ def load_verifier(part: Part) -> tuple[Verifier, Join]:
     """The verifier a Part names, loaded, and its join."""
     known, join = check_verifier(part)
     return known.load({key: value for key, value in part.params.items() if key != "join"}), join
+
+
+def reward_models(part: Part) -> list[str]:
+    """The reward models that a verifier reads, by the names they are loaded by: what a run's result depends on."""
+    if part.name == "ensemble":
+        return [model for member in _members(part.params) for model in reward_models(member)]
+    return [str(part.params.get("model", "bundled"))] if part.name == "prm" else []

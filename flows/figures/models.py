@@ -2,6 +2,7 @@
 
     python -m flows.figures.models                      # the bundled pair, 200 problems a family
     python -m flows.figures.models --write              # ... and put into the models' cards
+    python -m flows.figures.models --generator bundled-small --write    # the small sibling's own, into its card
 
 pass@k is the unbiased estimate of Chen et al. (arXiv 2107.03374); majority@k and best-of-k are means over random subsets of
 the pool. The AUC of a verifier is over pairs of a right and a wrong step at the same place in solutions of the same problem:
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.models import BUNDLED, TextModel, load_generator
+from pipelines.models import BUNDLED, NAMES, TextModel, load_generator
 from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.train.card import add_figures
 from pipelines.train.prm import auc
@@ -163,7 +164,9 @@ def paired_auc(groups: Sequence[tuple[list[float], list[int]]]) -> float:
     return won / total if total else float("nan")
 
 
-def measure(generator: str, reward: str, count: int, families: Sequence[str]) -> dict[str, dict[str, Any]]:
+def measure(
+    generator: str, reward: str, count: int, families: Sequence[str], verifiers: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """All figures: {"generator": {family: ...}, "verifiers": {family: {verifier: ...}}}."""
     model = load_generator(generator)
     _SEPARATOR[0] = model.tokenizer.encode(SEPARATOR)[0]
@@ -175,7 +178,7 @@ def measure(generator: str, reward: str, count: int, families: Sequence[str]) ->
         out["generator"][name] = generator_figures(model, name, problems, pool)
         _say(f"{name} generator {out['generator'][name]}")
         out["verifiers"][name] = {}
-        for verifier in VERIFIERS:
+        for verifier in verifiers:
             part = Part(verifier, {"model": reward} if verifier == "prm" else {})
             out["verifiers"][name][verifier] = verifier_figures(name, problems, pool, part)
             _say(f"{name} {verifier} {out['verifiers'][name][verifier]}")
@@ -195,9 +198,12 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=list(FAMILIES))
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    found = measure(options.generator, options.reward, options.problems, options.families)
+    small = options.generator == NAMES["small"]
+    judges = [] if small else list(VERIFIERS)  # those in the cards are of the generator's solutions
+    found = measure(options.generator, options.reward, options.problems, options.families, judges)
     if options.write:
-        add_figures(BUNDLED["generator"], found["generator"])
+        add_figures(BUNDLED["small" if small else "generator"], found["generator"])
+    if options.write and judges:
         prm = {name: values["prm"] for name, values in found["verifiers"].items()}
         others = {f"{name}, {v}": f for name, values in found["verifiers"].items() for v, f in values.items() if v != "prm"}
         add_figures(BUNDLED["reward"], {**prm, **others})

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.engine import momentum
 from pipelines.engine.memory import Places
 from pipelines.engine.pages import PAGE, pages_of
 from pipelines.engine.quick import quick_draw
@@ -26,7 +27,7 @@ LOGPROB, CERTAINTY, ENTROPY, DRAWN, CONFIDENCE = range(5)  # the rows' statistic
 
 ARRAYS = (
     *("tables", "starts", "tokens", "statistics", "next", "ends", "room", "origins", "firsts", "counts", "limits", "seeds"),
-    *("inked", "edge", "mu", "temperatures", "plain"),
+    *("inked", "edge", "mu", "temperatures", "plain", "momentum"),
 )
 
 
@@ -55,6 +56,7 @@ class Rows:
         self.temperatures: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
         self.plain: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)  # whether the temperature is all there is
         self.mu: NDArray[np.float32] = np.zeros(0, dtype=np.float32)  # Mirostat's bound, bits
+        self.momentum: NDArray[np.float64] = np.zeros(0, dtype=np.float64)  # alpha
         self.seen: dict[int, Tensor] = {}  # slot -> [vocabulary], for rows with a repetition penalty
         self.given: dict[int, NDArray[np.int64]] = {}  # slot -> the tokens that it begins with, where there are any
         self._gathered: tuple[tuple[int, ...], Settings, int] | None = None
@@ -83,6 +85,7 @@ class Rows:
         self.samplings[slot], self.temperatures[slot] = sampling, sampling.temperature
         self.plain[slot] = sampling == Sampling(temperature=sampling.temperature)
         self.mu[slot] = 2 * sampling.mirostat_tau
+        self.momentum[slot] = sampling.momentum
         if given:
             self.given[slot] = np.array(given, dtype=np.int64)
         if sampling.repetition_penalty != 1:
@@ -141,7 +144,7 @@ class Rows:
         """One token for each of these rows from logits [rows, vocabulary]. What a row's settings are decides alone how. Until
         `append` the rows are as they were, so that a draw that fails can be made again."""
         self._carried = None
-        fixed = self._fixed(slots)
+        fixed = self._fixed(slots, logits)
         quick = self.plain[slots] & (logits.device.type == "cpu") & (True if fixed is None else fixed < 0)
         if quick.all():
             return self._quick(slots, logits)
@@ -160,15 +163,18 @@ class Rows:
         noise = uniforms(torch.from_numpy(self.seeds[slots]), torch.from_numpy(self.counts[slots])).numpy()
         return quick_draw(logits, self.temperatures[slots], noise)
 
-    def _fixed(self, slots: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """The next token of each row where it is given, else -1; None where no row has any to come."""
-        if not self.given:
+    def _fixed(self, slots: NDArray[np.int64], logits: Tensor) -> NDArray[np.int64] | None:
+        """The next token of each row where it is given, or follows from the logits by a rule of its own; else -1. None where
+        no row has such a token."""
+        if not self.given and not self.momentum[slots].any():
             return None
         fixed: NDArray[np.int64] = np.full(len(slots), -1, dtype=np.int64)
         for i, slot in enumerate(slots.tolist()):
             given, count = self.given.get(slot), int(self.counts[slot])
             if given is not None and count < len(given):
                 fixed[i] = given[count]
+            elif self.momentum[slot]:
+                fixed[i] = momentum.taken(logits[i], self.tokens[slot, :count], float(self.momentum[slot]))
         return fixed
 
     def _shaped(self, slots: NDArray[np.int64], logits: Tensor, fixed: NDArray[np.int64] | None) -> Drawn:

@@ -1,9 +1,11 @@
 """Trains the bundled generator: a small Llama on demonstrations of the synthetic families.
 
     python -m pipelines.train.generator FOLDER --minutes 40
+    python -m pipelines.train.generator FOLDER --minutes 25 --size small --teacher GENERATOR    # its small sibling
 
-One pass over endless fresh problems of the training split, loss on the solution only. Writes a standard Hugging Face folder
-in bfloat16 with a card (card.json) that says how it was made.
+One pass over endless fresh problems of the training split, loss on the solution only. With a teacher half of the loss is the
+divergence from its next-token distributions, and the tokenizer is the teacher's. Writes a standard Hugging Face folder in
+bfloat16 with a card (card.json) that says how it was made.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MIX = {"word": 0.55, "countdown": 0.30, "guess": 0.15}
+SIZES = {"generator": {}, "small": {"hidden": 96, "layers": 3, "intermediate": 192}}  # what `shape` is given
 POOL = 2000  # sequences made, sorted by length and batched together
 
 
@@ -101,6 +104,11 @@ def equation(rng: random.Random) -> Equation:
             return Equation(left, op, right, result)
 
 
+def divergence(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """The mean over positions of KL(known || ours), both given as logits [positions, vocabulary]."""
+    return F.kl_div(logits.log_softmax(-1), known.log_softmax(-1), log_target=True, reduction="batchmean")
+
+
 def drill_share(done: float, begun: bool) -> float:
     """Bare equations first, then few: they trigger the skill of calculating."""
     if begun:
@@ -112,7 +120,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--size", choices=SIZES, default="generator", help="of a model that begins from nothing")
     parser.add_argument("--init", type=Path, help="an earlier generator to go on from")
+    parser.add_argument("--teacher", type=Path, help="a generator whose distributions are half of what is learned")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-tokens", type=int, default=3072)
     parser.add_argument("--lr", type=float, default=4e-3)
@@ -122,11 +132,16 @@ def main() -> None:
     commit = commit_now()
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(options.init) if options.init else build()
+    source = options.init or options.teacher
+    tokenizer = AutoTokenizer.from_pretrained(source) if source else build()
     end = tokenizer.eos_token_id
-    config = LlamaConfig(**shape(len(tokenizer)), bos_token_id=None, eos_token_id=end, pad_token_id=tokenizer.pad_token_id)
+    sizes = shape(len(tokenizer), **SIZES[options.size])
+    config = LlamaConfig(**sizes, bos_token_id=None, eos_token_id=end, pad_token_id=tokenizer.pad_token_id)
     model = LlamaForCausalLM.from_pretrained(options.init, dtype=torch.float32) if options.init else LlamaForCausalLM(config)
     model.to(options.device)
+    teacher = LlamaForCausalLM.from_pretrained(options.teacher, dtype=torch.float32) if options.teacher else None
+    if teacher is not None:
+        teacher.to(options.device).eval().requires_grad_(False)
     optimizer = MuonAdamW(model, options.lr)
     sequences = Sequences(tokenizer, options.seed)
     started, steps, seen, running = time.monotonic(), 0, 0, 0.0
@@ -137,7 +152,11 @@ def main() -> None:
             ids, targets = ids.to(options.device), targets.to(options.device)
             hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state
             kept = targets[:, 1:] != -100
-            loss = F.cross_entropy(model.lm_head(hidden[kept]), targets[:, 1:][kept])
+            logits = model.lm_head(hidden[kept])
+            loss = F.cross_entropy(logits, targets[:, 1:][kept])
+            if teacher is not None:
+                known = teacher.lm_head(teacher.model(input_ids=ids[:, :-1]).last_hidden_state[kept])
+                loss = 0.5 * loss + 0.5 * divergence(logits, known)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step(warm_then_linear(min(done, 1.0)))
             steps, seen = steps + 1, seen + ids.numel()

@@ -9,24 +9,28 @@ sum of the drops of r, U the sum of its rises, h0 the root's h. Three costs, the
 
 Under `consistent` ties (every step that does not lose) go to the higher r, then the deeper path.
 The frontier is global and keeps siblings; a goal is tested when popped; a cut step is no goal, nor is a solution without
-an answer; a state is expanded once.
+an answer; a state is expanded once, and of equal texts the first only.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from search.checks import one_of, positive
+from search.checks import at_least_zero, one_of, positive
 from search.select import Selector, entries
 from search.tree import Tree
 from search.types import ROOT, Ask, Candidate, Choice, Path, State, Until, lineage, order
 
+from .growing import judged
+
 Cost = Literal["consistent", "rises", "greedy"]
 COSTS: tuple[Cost, ...] = ("consistent", "rises", "greedy")
 Key = tuple[float, float, int, tuple[int, ...]]
+Seen = dict[tuple[str, bool], Candidate]  # by the text of the whole path, and whether it is finished
 
 
 def f_value(cost: Cost, rewards: list[float]) -> float:
@@ -41,9 +45,25 @@ def f_value(cost: Cost, rewards: list[float]) -> float:
     return 1 - last
 
 
+def novel(tree: Tree, children: Iterable[Candidate], seen: Seen) -> list[Candidate]:
+    """The children whose whole text no earlier state has; the others are merged. Copies of a sibling, token by token, are
+    left for the tree to merge as its own rule says."""
+    fresh = []
+    for child in children:
+        if not (child.open or child.finished):
+            continue
+        first = seen.setdefault((tree.text(child.path), child.finished), child)
+        copy = first.parent == child.parent and first.step.tokens.tobytes() == child.step.tokens.tobytes()
+        if first is child or copy:
+            fresh.append(child)
+        else:
+            tree.mark([child], State.MERGED, "same text as an earlier state")
+    return fresh
+
+
 @dataclass(frozen=True)
 class AStar:
-    """k next steps for the state popped, until a goal is popped or `expansions` are spent.
+    """k next steps for each state popped, until a goal is popped or `expansions` are spent.
 
     Cost: one verifier pass for each new step; usually far fewer tokens than best-of-N, one after another.
     """
@@ -53,51 +73,79 @@ class AStar:
     expansions: int = 64
     goals: int = 1  # solutions popped before choosing among them
     root: float = 0.5  # r of the empty solution
+    lookahead: int = 0  # greedy steps after which an open state is scored
+    frontier: int = 0  # open states kept, the worst are pruned; 0: all
+    pops: int = 1  # states expanded at once; fewer where a goal is next: it waits for their children
+    goal_on_pop: bool = True  # False: a solution is a goal once generated, whatever stands before it
     select: Selector = Selector("best")
 
     def __post_init__(self) -> None:
-        positive(k=self.k, expansions=self.expansions, goals=self.goals)
+        positive(k=self.k, expansions=self.expansions, goals=self.goals, pops=self.pops)
+        at_least_zero(lookahead=self.lookahead, frontier=self.frontier)
         one_of("cost", self.cost, COSTS)
         if not 0 <= self.root <= 1:
             raise ValueError(f"root must be between 0 and 1, not {self.root}")
 
     def search(self, tree: Tree) -> Ask[Choice]:
-        frontier: list[tuple[Key, Path]] = []
+        queue: list[tuple[Key, Path]] = []
         goals: list[Candidate] = []
-        state, popped = ROOT, None
-        for _ in range(self.expansions):
-            children = yield from tree.extend([state], n=self.k, until=Until.STEP)
-            fresh = tree.distinct(c for c in children if c.open or c.finished)
-            yield from tree.verify(fresh)
-            self._push(tree, frontier, fresh)
-            popped = self._pop(tree, frontier, goals)
-            if popped is None or tree.spent or tree.unjudged:
+        seen: Seen = {}
+        left = self.expansions
+        states: list[Path] = [ROOT]
+        while states:
+            left -= len(states)
+            children = yield from tree.extend(states, n=self.k, until=Until.STEP)
+            self._push(tree, queue, (yield from judged(tree, novel(tree, children, seen), self.lookahead)))
+            if not self.goal_on_pop:
+                self._take(tree, queue, goals)
+            states = self._pop(tree, queue, goals, min(self.pops, left))
+            if tree.spent or tree.unjudged:
                 break
-            state = popped
-        left = [tree.candidates[path] for _, path in frontier]
-        unexpanded = [tree.candidates[popped]] if popped else []
-        tree.mark((c for c in [*left, *unexpanded] if c.open), State.PRUNED, "left in the frontier")
-        return self.select(entries(tree, goals or [c for c in left if c.finished]))
+        rest = [tree.candidates[path] for path in (*states, *(path for _, path in queue))]
+        tree.mark((c for c in rest if c.open), State.PRUNED, "left in the frontier")
+        return self.select(entries(tree, goals or [c for c in rest if c.finished]))
 
-    def _push(self, tree: Tree, frontier: list[tuple[Key, Path]], children: list[Candidate]) -> None:
+    def _push(self, tree: Tree, queue: list[tuple[Key, Path]], children: list[Candidate]) -> None:
+        """Puts judged children into the queue; where that has too many open states, the worst leave it."""
         for child in children:
-            score = tree.scores[child.path]
-            if score.value is None:
-                tree.mark([child], State.PRUNED, score.reason)
-                continue
-            rewards = [self.root, *(tree.scores[p].value or 0.0 for p in lineage(child.path))]
+            rewards = [self.root, *(tree.value(p) or 0.0 for p in lineage(child.path))]
             f = f_value(self.cost, rewards)
-            heapq.heappush(frontier, ((f, -score.value, -child.depth, order(child.path)), child.path))
+            heapq.heappush(queue, ((f, -rewards[-1], -child.depth, order(child.path)), child.path))
+        if not self.frontier:
+            return
+        worse = {path for _, path in sorted(e for e in queue if tree.candidates[e[1]].open)[self.frontier :]}
+        if worse:
+            tree.mark((tree.candidates[path] for _, path in queue if path in worse), State.PRUNED, "frontier full")
+            queue[:] = [each for each in queue if each[1] not in worse]
+            heapq.heapify(queue)
 
-    def _pop(self, tree: Tree, frontier: list[tuple[Key, Path]], goals: list[Candidate]) -> Path | None:
-        """The next state to expand; goals met on the way are collected."""
-        while frontier and len(goals) < self.goals:
-            _, path = heapq.heappop(frontier)
-            candidate = tree.candidates[path]
-            if not candidate.finished:
-                return path
-            if tree.answer(path).key is None:
-                tree.mark([candidate], State.PRUNED, "no answer")
+    def _pop(self, tree: Tree, queue: list[tuple[Key, Path]], goals: list[Candidate], most: int) -> list[Path]:
+        """The next states to expand, at most `most`, best first; goals met before the first of them are collected. A goal
+        behind one stays: what comes of that state may have a lower f."""
+        states: list[Path] = []
+        while queue and len(goals) < self.goals:
+            candidate = tree.candidates[queue[0][1]]
+            if states if candidate.finished else len(states) == most:
+                break
+            heapq.heappop(queue)
+            if candidate.finished:
+                _collect(tree, goals, candidate)
             else:
-                goals.append(candidate)
-        return None
+                states.append(candidate.path)
+        return states
+
+    def _take(self, tree: Tree, queue: list[tuple[Key, Path]], goals: list[Candidate]) -> None:
+        """Collects the solutions in the queue, the lowest f first."""
+        for each in sorted(e for e in queue if tree.candidates[e[1]].finished):
+            if len(goals) < self.goals:
+                queue.remove(each)
+                _collect(tree, goals, tree.candidates[each[1]])
+        heapq.heapify(queue)
+
+
+def _collect(tree: Tree, goals: list[Candidate], candidate: Candidate) -> None:
+    """A solution is a goal if it has an answer."""
+    if tree.answer(candidate.path).key is None:
+        tree.mark([candidate], State.PRUNED, "no answer")
+    else:
+        goals.append(candidate)

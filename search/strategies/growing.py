@@ -38,11 +38,12 @@ def _rolled(tree: Tree, children: Iterable[Candidate], steps: int) -> Ask[dict[P
     """For each open child the end of its rollout; a rollout that is cut ends at the last whole step."""
     ends = {c.path: c for c in children if c.open}
     ahead = dict(ends)
+    rollouts: list[Candidate] = []
     for _ in range(steps):
         if not ahead:
             break
         grown = yield from tree.extend(ahead.values(), until=Until.STEP, sampling=GREEDY)
-        tree.mark(grown, State.PRUNED, "lookahead")
+        rollouts += grown
         origin = {end.path: child for child, end in ahead.items()}
         ahead = {}
         for candidate in grown:
@@ -50,6 +51,7 @@ def _rolled(tree: Tree, children: Iterable[Candidate], steps: int) -> Ask[dict[P
                 ends[origin[candidate.parent]] = candidate
             if candidate.open:
                 ahead[origin[candidate.parent]] = candidate
+    tree.mark(rollouts, State.PRUNED, "lookahead")  # only now: what is dropped is not gone on from
     return {child: end for child, end in ends.items() if end.path != child}
 
 
