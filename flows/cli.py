@@ -56,6 +56,10 @@ PenaltyOption = Annotated[float, typer.Option(help="Makes tokens seen before les
 TauOption = Annotated[float, typer.Option(help="Surprise to aim at, bits, instead of top-k and the like; 0 = off.")]
 EtaOption = Annotated[float, typer.Option(help="Mirostat's learning rate.")]
 StopOption = Annotated[list[str], typer.Option("--stop", help="A string that ends a solution; may be given again.")]
+ConfidenceOption = Annotated[int, typer.Option(help="Keep each token's confidence over its k likeliest (DeepConf's); 0 = off.")]
+MomentumOption = Annotated[float, typer.Option(help="Momentum decoding's alpha, against repetitions; 0 = off.")]
+SmallOption = Annotated[str | None, typer.Option(help="A smaller generator, for strategies that switch to one.")]
+ConstraintOption = Annotated[str, typer.Option(help="A regular expression that each step's text must hold.")]
 TokensOption = Annotated[int, typer.Option(help="Tokens one solution may have.")]
 StepTokensOption = Annotated[int, typer.Option(help="Tokens one step may have.")]
 PlainOption = Annotated[bool, typer.Option("--plain", help="The same work without Prefect.")]
@@ -89,6 +93,10 @@ def solve(
     repetition_penalty: PenaltyOption = 1.0,
     mirostat_tau: TauOption = 0.0,
     mirostat_eta: EtaOption = 0.1,
+    confidence: ConfidenceOption = 0,
+    momentum: MomentumOption = 0.0,
+    small: SmallOption = None,
+    constraint: ConstraintOption = "",
     stop: StopOption = [],  # noqa: B006
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
@@ -101,10 +109,24 @@ def solve(
     from flows.parts import spec
     from search.types import Sampling
 
-    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
+    drawing = temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta, confidence, momentum
+    sampling = Sampling(*drawing)
     costs = budget, passes, candidates, flops, seconds
     asked = spec(
-        "question", strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop, encoder
+        "question",
+        strategy,
+        verifier,
+        generator,
+        settings,
+        *costs,
+        sampling,
+        seed,
+        tokens,
+        step_tokens,
+        stop,
+        encoder,
+        small,
+        constraint,
     )
     solving.run(question, asked, tree=tree, json=json)
 
@@ -129,6 +151,10 @@ def run(
     repetition_penalty: PenaltyOption = 1.0,
     mirostat_tau: TauOption = 0.0,
     mirostat_eta: EtaOption = 0.1,
+    confidence: ConfidenceOption = 0,
+    momentum: MomentumOption = 0.0,
+    small: SmallOption = None,
+    constraint: ConstraintOption = "",
     stop: StopOption = [],  # noqa: B006
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
@@ -141,9 +167,11 @@ def run(
     from flows.parts import spec
     from search.types import Sampling
 
-    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
+    drawing = temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta, confidence, momentum
+    sampling = Sampling(*drawing)
     costs = budget, passes, candidates, flops, seconds
-    asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop, encoder)
+    models = encoder, small, constraint
+    asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop, *models)
     _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain)
 
 
@@ -165,6 +193,10 @@ def sweep(
     repetition_penalty: PenaltyOption = 1.0,
     mirostat_tau: TauOption = 0.0,
     mirostat_eta: EtaOption = 0.1,
+    confidence: ConfidenceOption = 0,
+    momentum: MomentumOption = 0.0,
+    small: SmallOption = None,
+    constraint: ConstraintOption = "",
     stop: StopOption = [],  # noqa: B006
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
@@ -173,20 +205,23 @@ def sweep(
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Evaluate every strategy at every budget and seed on one problem set."""
-    from flows.parts import embeds, spec
+    from flows.parts import embeds, spec, switches
     from search.types import Sampling
 
-    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta)
+    drawing = temperature, top_k, top_p, min_p, repetition_penalty, mirostat_tau, mirostat_eta, confidence, momentum
+    sampling = Sampling(*drawing)
     if encoder is not None and not any(map(embeds, strategy)):
         raise ValueError(f"none of these strategies embeds; leave --encoder {encoder} out")
+    if small is not None and not any(map(switches, strategy)):
+        raise ValueError(f"none of these strategies switches to a smaller generator; leave --small {small} out")
     bounds: list[str | None] = [*budget] or [None]
     specs, names = [], []
     for one in strategy:
         for bound in bounds:
             for number in seed:
                 costs = bound, None, candidates, flops, seconds
-                own = encoder if embeds(one) else None
-                run = spec(problems, one, verifier, generator, (), *costs, sampling, number, tokens, step_tokens, stop, own)
+                own = encoder if embeds(one) else None, small if switches(one) else None, constraint
+                run = spec(problems, one, verifier, generator, (), *costs, sampling, number, tokens, step_tokens, stop, *own)
                 specs.append(run)
                 many = f" seed {number}" if len(seed) > 1 else ""
                 names.append(one + (f" budget {bound}" if bound else "") + many)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.encoders import encoder_weights
-from pipelines.models import fingerprint
+from pipelines.models import NAMES, fingerprint
 from search.strategies import build, resolved
 from search.types import Budget, Part, RunSpec, Sampling
 from verifiers.registry import reward_models
@@ -77,12 +77,14 @@ def spec(
     step_tokens: int = 64,
     stops: Sequence[str] = (),
     encoder: str | None = None,
+    small: str | None = None,
+    constraint: str = "",
 ) -> RunSpec:
     """One run from its words; ValueError in one line for any that cannot be."""
     chosen, judge, writer = part(strategy), part(verifier), model_part(generator)
     extra = part("x:" + ",".join(settings)).params if settings else {}
     searched = resolved(Part(chosen.name, {**chosen.params, **extra}))
-    embeds = encoder_of(searched, encoder)
+    embeds, sibling = encoder_of(searched, encoder), small_of(searched, small)
     return RunSpec(
         problems=part(problems),
         generator=writer,
@@ -94,8 +96,10 @@ def spec(
         tokens=tokens,
         step_tokens=step_tokens,
         stops=tuple(stops),
-        weights=weights(writer, judge, embeds),
+        weights=weights(writer, judge, embeds, sibling),
         encoder=embeds,
+        small=sibling,
+        constraint=constraint,
     )
 
 
@@ -114,8 +118,23 @@ def encoder_of(strategy: Part, wanted: str | None) -> Part | None:
     return None
 
 
-def weights(generator: Part, verifier: Part, encoder: Part | None = None) -> str:
+def switches(strategy: str) -> bool:
+    """Whether a strategy, as it is set, asks for a smaller generator beside the run's own."""
+    return bool(getattr(build(part(strategy)), "needs_small", False))
+
+
+def small_of(strategy: Part, wanted: str | None) -> Part | None:
+    """The smaller generator of a run: what is wanted, or the bundled one, where the strategy switches. ValueError for one that
+    it would not use."""
+    if switches(str(strategy)):
+        return model_part(wanted or NAMES["small"])
+    if wanted is not None:
+        raise ValueError(f"strategy '{strategy.name}' switches to no smaller generator; leave --small {wanted} out")
+    return None
+
+
+def weights(generator: Part, verifier: Part, encoder: Part | None = None, small: Part | None = None) -> str:
     """The fingerprints of a run's models. Raises ModelError for a folder without one."""
-    found = [fingerprint(generator.name, "generator")]
+    found = [fingerprint(each.name, "generator") for each in (generator, small) if each is not None]
     found += [fingerprint(model, "reward") for model in reward_models(verifier)]
     return " ".join([*found, encoder_weights(encoder)]).strip()

@@ -141,7 +141,7 @@ def check(spec: RunSpec, problems: bool = True) -> None:
         check_encoder(spec.encoder)
     if problems and spec.problems.name != "question":
         load_problems(spec.problems)
-    here = weights(spec.generator, spec.verifier, spec.encoder)
+    here = weights(spec.generator, spec.verifier, spec.encoder, spec.small)
     if spec.weights != here:
         raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")
 

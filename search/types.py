@@ -304,6 +304,8 @@ class Sampling:
             raise ValueError(f"confidence must be 0 (off) or more tokens, not {self.confidence}")
         if not (math.isfinite(self.momentum) and self.momentum >= 0):
             raise ValueError(f"momentum must be 0 (off) or more, not {self.momentum}")
+        if self.momentum and self.temperature:
+            raise ValueError(f"momentum draws nothing: give it with temperature 0, not {self.temperature}")
         if self.mirostat_tau and (self.top_k or self.top_p < 1 or self.min_p):
             raise ValueError("mirostat_tau replaces top_k, top_p and min_p; give it alone")
 

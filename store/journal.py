@@ -258,7 +258,9 @@ class StoreJournal:
                 return
         # what the tree barred came as ended, and was written so
         told = (c for c in tree.candidates.values() if c.finished or c.step.finish is Finish.BARRED)
-        changed = {c.path: c for c in (*told, *(c for c in tree.candidates.values() if tree.states[c.path] != state_of(c.step)))}
+        changed = {
+            c.path: c for c in (*told, *(c for c in tree.candidates.values() if tree.states[c.path] != state_of(c.step)))
+        }
         self._buffer.finals += [_final_row(attempt, tree, candidate) for candidate in changed.values()]
         # scores that no reply gave: those that the budget refused
         refused = (s for s in tree.scores.values() if s.value is None and s.reason.startswith(SPENT))

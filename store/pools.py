@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, Select, select
 
 from search.packing import unpack_all
@@ -112,7 +113,12 @@ def _traced(found: dict[Path, Any], pool: list[Entry]) -> list[Entry]:
     blobs = [Packed(row.packed, row.extra) for row in found.values()]
     steps: dict[Path, Step] = dict(zip(found, unpack_all(blobs, [""] * len(blobs), [Finish.END] * len(blobs)), strict=True))
     source, traces = traced([[steps[p] for p in _written(found, entry.path)] for entry in pool])
-    return [replace(entry, confidences=trace, source=source) for entry, trace in zip(pool, traces, strict=True)]
+    # what was written elsewhere may have no statistics of its tokens: that is no confidence, not one of 0
+    known = [len(t) == e.tokens and (not len(t) or bool(np.isfinite(t).any())) for e, t in zip(pool, traces, strict=True)]
+    return [
+        replace(entry, confidences=trace if there else None, source=source)
+        for entry, trace, there in zip(pool, traces, known, strict=True)
+    ]
 
 
 __all__ = ["entries", "pools", "score_of"]

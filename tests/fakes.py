@@ -76,6 +76,11 @@ def spelled(text: str) -> tuple[int, ...]:
     return tuple(tokens)
 
 
+def rendered(text: str) -> tuple[int, ...]:
+    """A prompt's tokens: another text is another question of the language."""
+    return (START, 1000 + int(noise(text, "prompt") * 1000))
+
+
 def boxed(text: str) -> Answer:
     """The extractor of the language."""
     found = re.search(r"\\boxed\{(\d+)\}", text)

@@ -24,6 +24,7 @@ from fakes import (
     failing,
     never_ending,
     question,
+    rendered,
     spelled,
 )
 
@@ -92,6 +93,7 @@ class World:
             verifier="fake",
             join=Join.MIN,
             encode=spelled,
+            render=rendered,
         )
 
     def run(
@@ -287,8 +289,11 @@ def every_candidate_has_its_place(strategy: Strategy, world: World) -> None:
             assert candidate.path == path
             parent = parent_of(path)
             assert parent == ROOT or parent in tree.candidates, f"{path} has no parent"
-            assert parent == ROOT or tree.candidates[parent].open, f"{path} continues what had ended"
-            assert candidate.depth == depth_of(path) == len(tree.steps(path)) == len(lineage(path))
+            asks = path in tree.prompts  # a question of the strategy's own: a child by name, that continues nothing
+            assert asks or parent == ROOT or tree.candidates[parent].open, f"{path} continues what had ended"
+            assert candidate.depth == depth_of(path) == len(lineage(path))
+            before = max((depth_of(p) - 1 for p in lineage(path) if p in tree.prompts), default=0)
+            assert len(tree.steps(path)) == candidate.depth - before
             assert path in tree.states
             assert len(candidate.step) > 0 or candidate.step.finish is Finish.PAUSE, f"{path} is empty"
         for key, request in ran.generator.asked:
@@ -299,15 +304,19 @@ def every_candidate_has_its_place(strategy: Strategy, world: World) -> None:
 def _asks_for_its_paths(request: Extend, tree: Tree) -> None:
     for row in request.rows:
         assert row.seed == seed_of(tree.seed, tree.question.id, row.path), "a seed is not its path's"
+        if request.prompt is not None:
+            assert row.prefix == rendered(request.prompt), "a prefix is not its prompt's tokens"
+            assert row.limit <= tree.tokens_limit
+            continue
         assert row.prefix == tree.tokens(parent_of(row.path)), "a prefix is not its parent's tokens"
-        assert len(row.prefix) - len(tree.question.tokens) + row.limit <= tree.tokens_limit
+        assert tree.length(parent_of(row.path)) + row.limit <= tree.tokens_limit
 
 
 def states_agree_with_steps(strategy: Strategy, world: World) -> None:
     """A state other than the one a candidate was born in has a cause, and an expanded candidate was not dropped."""
     for tree, choice in world.run(strategy).choices():
         rollouts = {path for path, state in tree.states.items() if state == (State.PRUNED, "lookahead")}
-        expanded = {parent_of(path) for path in tree.candidates if path not in rollouts} - {ROOT}
+        expanded = {parent_of(path) for path in tree.candidates if path not in rollouts and path not in tree.prompts} - {ROOT}
         for path, (state, cause) in tree.states.items():
             assert state is State.LIVE or cause, f"{path} is {state} without a cause"
             assert path not in expanded or state is State.LIVE, f"{path} is {state} and was expanded"

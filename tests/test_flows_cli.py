@@ -124,7 +124,11 @@ def test_what_there_is_can_be_listed(command: str) -> None:
 
 
 BAD = [
-    (("solve", "q", "--strategy", "best_of_n"), 2, "unknown strategy 'best_of_n'; did you mean 'best-of-n'? (adaptive-consistency, allocated, astar"),
+    (
+        ("solve", "q", "--strategy", "best_of_n"),
+        2,
+        "unknown strategy 'best_of_n'; did you mean 'best-of-n'? (adaptive-consistency, allocated, astar",
+    ),
     (("solve", "q", "--strategy", "beam:select=majorty"), 2, "unknown selector 'majorty'; did you mean 'majority'? (best, "),
     (("solve", "q", "--strategy", "best-of-n:n=0"), 2, "n must be at least 1, not 0"),
     (("solve", "q", "--strategy", "best-of-n:m=3"), 2, "strategy 'best-of-n' has no parameter 'm' (it takes n, select"),

@@ -16,7 +16,7 @@ from pipelines import encoders
 from pipelines.encoder import HiddenStates
 from pipelines.encoders import check_encoder, load_named
 from pipelines.models import ModelError
-from search.types import Encoder, Part, RunSpec, Trace
+from search.types import Encoder, Part, Question, RunSpec, Trace
 
 GENERATOR = Part("bundled")
 
@@ -72,7 +72,7 @@ def test_a_sentence_model_reads_the_last_step_alone_and_charges_what_it_read() -
 
 @pytest.mark.usefixtures("package")
 def test_a_sentence_model_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(ModelError, match="encoder 'gone' cannot be loaded: gone is not a model$"):
+    with pytest.raises(ModelError, match=r"encoder 'gone' cannot be loaded: gone is not a model$"):
         load_named(Part("sentence-transformers", {"model": "gone"}), GENERATOR)
 
 
@@ -100,7 +100,7 @@ def test_hidden_is_of_the_generator_and_of_nothing_but_the_new_step() -> None:
     """Pooled over the whole text, siblings would differ in a few of their tokens only."""
     encoder: Encoder = load_named(Part("hidden"), Part("bundled", {"dtype": "float32", "rows": 4}))
     assert isinstance(encoder, HiddenStates)
-    prompt = question("p")
+    prompt = Question("p", "", (5, 6, 7))
     alone = encoder.embed([Trace(prompt, (step_of([20, 21]),)), Trace(prompt, (step_of([20, 21]), step_of([30])))])
     longer = encoder.embed([Trace(prompt, (step_of([20, 21]), step_of([30]), step_of([30])))])
     assert alone[1].tokens == len(prompt.tokens) + 3

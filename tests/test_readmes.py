@@ -32,7 +32,7 @@ def test_every_parameter_of_a_strategy_is_on_its_page() -> None:
     pages = dict(re.findall(r"### `([^`]+)`\n(.*?)(?=\n##)", text("search/README.md") + "\n##", re.DOTALL))
     assert set(pages) == set(STRATEGIES)
     for name, page in pages.items():
-        for parameter in vars(build(Part(name))):
+        for parameter in vars(build(Part(name))).keys() - {"inner"}:  # a wrapper's strategy has a page of its own
             assert f"`{parameter}`" in page, (name, parameter)
 
 

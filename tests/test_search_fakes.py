@@ -176,9 +176,9 @@ def test_a_halt_is_asked_with_what_ended_in_order_of_length_and_path_and_stops_t
         seen.append([len(step) for step in steps])
         return len(steps) >= 3
 
-    steps = answer(rows(5), script(9, 5, 7, 7, 12), rules=Rules(halt=Halt("three", decide)))
+    steps = answer(rows(5), script(7, 5, 7, 9, 12), rules=Rules(halt=Halt("three", decide)))
     assert seen == [[5], [5, 7, 7]]
-    assert [step.finish for step in steps] == [Finish.CANCELLED, Finish.END, Finish.END, Finish.END, Finish.CANCELLED]
+    assert [step.finish for step in steps] == [Finish.END, Finish.END, Finish.END, Finish.CANCELLED, Finish.CANCELLED]
     assert [len(step) for step in steps] == [7, 5, 7, 7, 7]
 
 

@@ -21,7 +21,7 @@ INNER: dict[str, dict[str, object]] = {
     "best-first": {"k": 4, "expansions": 12},
     "dvts": {"n": 8, "width": 4},
     "mcts": {"k": 4, "simulations": 10},
-    "pg-td": {"k": 4, "simulations": 8},
+    "pg-td": {"k": 8, "simulations": 8},
     "rebase": {"n": 8},
     "rstar": {"k": 4, "simulations": 8},
 }

@@ -81,7 +81,7 @@ def test_n_of_1_is_plain_sampling() -> None:
         tree = world.tree(name)
         [(ran, choice)] = world.run(FirstFinish(n=1), [name]).choices()
         request = next(tree.extend([ROOT], until=Until.END))
-        plain = answered(request, generator, world.verifier(constant)).steps[0]  # type: ignore[union-attr]
+        plain = answered(request, generator, world.verifier(constant), world.encoder()).steps[0]  # type: ignore[union-attr]
         assert ran.candidates["0"].step.text == plain.text
         assert choice.answer == boxed(plain.text).key
 

@@ -152,6 +152,24 @@ def test_a_value_stands_in_until_the_first_visit_and_a_pending_one_counts_as_los
     assert stats.mean == pytest.approx(0.6)
 
 
+def test_pgtd_goes_by_the_best_return_and_the_others_by_the_mean() -> None:
+    """Three visits with .9, .1 and .1, and no exploration."""
+    parent, child = Stats(visits=4), Stats(visits=3, total=1.1, best=0.9)
+    assert MCTS(init=0.0, base=1e12)._merit(parent, child) == pytest.approx(1.1 / 3)
+    assert RStar(c=0.0)._merit(parent, child) == pytest.approx(1.1 / 3)
+    assert PGTD(c=0.0, base=1e12)._merit(parent, child) == pytest.approx(0.9)
+
+
+def test_what_is_pending_counts_as_a_visit_of_parent_and_child() -> None:
+    merit = MCTS()._merit(Stats(visits=3, pending=1), Stats(prior=0.5, visits=1, pending=1, total=0.8))
+    assert merit == puct(0.4, 0.5, 4, 2, base=19652.0, init=1.25)
+
+
+def test_the_line_follows_visits_and_between_equal_ones_the_mean() -> None:
+    assert backed_up({"0": (0.1, 0.1), "1": (0.9,)}).line() == "0"
+    assert backed_up({"0": (0.1,), "1": (0.9,)}).line() == "1"
+
+
 def test_equal_merits_go_to_the_first() -> None:
     assert backed_up({}).pick(ROOT, lambda _, child: child.value) == "0"
 
@@ -266,6 +284,23 @@ def test_a_dead_end_is_worth_nothing() -> None:
     assert choice.path == "1.0"
 
 
+def test_a_dead_end_takes_its_value_from_all_above_it() -> None:
+    """Of 0 (.8) and 0.0 (.9) nothing is left: with a 0 the mean of 0 is .4, below the .6 of 1; with its own value .85."""
+    texts = {"0": word(0), "1": word(1), "0.0": word(2), "0.1": word(3), "0.0.0": LONG, "0.0.1": SILENT}
+    texts |= {"1.0": ends(1), "1.1": ends(2)}
+    rewards = {"0": 0.8, "1": 0.6, "0.0": 0.9, "0.1": 0.9, "1.0": 0.4, "1.1": 0.3}
+    _, _, asked = searched(MCTS(k=2, simulations=4, init=0.0, prior="uniform"), texts, rewards)
+    assert expanded(asked) == [ROOT, "0", "0.0", "1"]
+
+
+def test_a_dead_end_is_not_the_line_that_is_completed() -> None:
+    """It has the visits, and nothing came of it."""
+    texts = {"0": word(0), "1": word(1), "0.0": LONG, "0.1": SILENT, "1.0": ends(1), "1.1": ends(2)}
+    _, choice, asked = searched(MCTS(k=2, simulations=2), texts, {"0": 0.9, "1": 0.1, "1.0": 0.4, "1.1": 0.3})
+    assert expanded(asked) == [ROOT, "0", "1"]
+    assert choice.path == "1.0"
+
+
 def test_equal_siblings_are_merged_and_judged_once() -> None:
     texts = {"0": ends(1), "1": ends(1), "2": ends(2)}
     tree, _, _ = searched(MCTS(k=3, simulations=1), texts, {"0": 0.5, "2": 0.4})
@@ -375,11 +410,11 @@ def test_rstar_by_agreement_needs_no_verifier() -> None:
 
 
 def test_rstar_by_agreement_goes_where_the_answers_agree() -> None:
-    """0 had 1 of 1, 1 had 1 of 2, 2 had 2 of 3: with c = 0 the next is 0; had the first not counted, it would be 2."""
-    texts = {"0": word(0), "1": word(1), "2": word(2), "0.0": ends(1), "1.0": ends(2), "2.0": ends(1)}
-    texts |= {"0.1": word(3), "0.2": word(4), "0.3": word(5), "0.1.0": ends(1)}
-    strategy = RStar(k=3, simulations=4, c=0.0, reward="agreement", select=Selector("majority"))
-    assert expanded(searched(strategy, texts, {})[2]) == [ROOT, "0", "1", "2", "0", "0.1"]
+    """0 gives 1 and 2, a half each; 1 gives 1 twice, three of the four found by then. So 1 is gone on from."""
+    texts = {"0": word(0), "1": word(1), "0.0": ends(1), "0.1": ends(2), "1.0": ends(1), "1.1": [GOOD, *ends(1)]}
+    texts |= {"1.2": word(3), "1.3": word(4), "1.2.0": ends(1), "1.2.1": ends(1)}
+    strategy = RStar(k=2, simulations=3, rollouts=2, c=0.0, reward="agreement", select=Selector("majority"))
+    assert expanded(searched(strategy, texts, {})[2]) == [ROOT, "0", "1", "1", "1.2"]
 
 
 # -------------------------------------------------------------------------------------------------------------- pg-td
@@ -427,7 +462,7 @@ def test_pgtd_completes_what_is_new_and_keeps_what_is_known() -> None:
 def test_pgtd_merges_a_drawn_step_that_greedy_decoding_wrote_and_gives_it_its_return() -> None:
     """All that is drawn is what greedy decoding wrote: one completion and one pass, however many simulations."""
     texts = PLAN | {"1": word(0), "0.1": word(1), "0.0.1": ends(1)}
-    tree, choice, _ = searched(PGTD(k=2, simulations=50), texts, {"0.0.0": 0.4})
+    tree, choice, _ = searched(PGTD(k=2, simulations=1_000_000), texts, {"0.0.0": 0.4})
     assert {path for path, (state, _) in tree.states.items() if state is MERGED} == {"1", "0.1", "0.0.1"}
     assert (choice.path, tree.usage.verifier_passes) == ("0.0.0", 1)
 
@@ -439,14 +474,6 @@ def test_pgtd_keeps_the_best_of_all_its_completions() -> None:
     assert {vote.answer for vote in choice.votes} == {"1", "2"}
 
 
-def test_pgtd_goes_after_the_highest_return_and_not_the_mean() -> None:
-    """0 had .9, and then .1 by what was drawn below it, twice: .9 at best, below .6 in the mean, and the .6 of 1 loses."""
-    texts = PLAN | {"0.1": ends(2), "0.0.1": ends(3), "1": word(2), "1.0": ends(2)}
-    rewards = {"0.0.0": 0.9, "1.0": 0.6, "0.1": 0.1, "0.0.1": 0.1}
-    _, _, asked = searched(PGTD(k=2, simulations=7, c=0.0, base=1e9), texts, rewards)
-    assert expanded(asked) == [ROOT, "0", "0.0", ROOT, "0", "0.0"], "1 is drawn, and never completed"
-
-
 def test_pgtd_gives_0_to_a_completion_that_is_cut_or_gives_no_answer() -> None:
     texts = {"0": word(0), "0.0": SILENT, "1": word(1), "1.0": LONG, "2": word(2), "2.0": ends(1)}
     texts |= {f"{a}.{b}": LONG for a in "012" for b in "12"}
@@ -454,6 +481,17 @@ def test_pgtd_gives_0_to_a_completion_that_is_cut_or_gives_no_answer() -> None:
     assert tree.states["0.0"] == (PRUNED, "no answer")
     assert list(tree.scores) == ["2.0"]
     assert choice.path == "2.0"
+
+
+def test_pgtd_drops_a_greedy_step_without_an_answer_once() -> None:
+    """It came up again among the children of what it follows: the generator was told twice to free it."""
+    texts = {"0": word(0), "0.0": SILENT, "1": ends(1), "0.1": ends(2)}
+    ran = scored_by(texts, {"1": 0.1, "0.1": 0.2}).run(PGTD(k=2, simulations=50))
+    [(tree, choice)] = ran.choices()
+    dropped = [path for _, request in ran.generator.asked for path in request.dropped]
+    assert dropped == ["0.0"]
+    assert choice.path == "0.1"
+    assert not tree._dropped
 
 
 def test_pgtd_does_not_choose_what_the_verifier_could_not_judge() -> None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -28,12 +29,14 @@ NOISES = (0.0, 1.0, 4.0, 16.0)
 SLACK = 0.08  # by which chance may hide a fall between runs of the same problems and seeds
 # small enough for hundreds of searches; a strategy that is not here is run as it is registered
 SIZES: dict[str, dict[str, object]] = {
+    "adaptive-consistency": {"n": 6},
     "allocated": {"n": 6},
     "astar": {"k": 3, "expansions": 24},
     "beam": {"n": 4, "keep": 2},
     "best-first": {"k": 3, "expansions": 24},
     "best-of-n": {"n": 6},
     "dvts": {"n": 4, "width": 2},
+    "early-stopping": {"n": 6, "window": 3},
     "fetch": {"of": "beam", "n": 4, "keep": 2},
     "first-finish": {"n": 4},
     "greedy": {},
@@ -55,7 +58,7 @@ class Bag:
 
     def embed(self, traces: Sequence[Trace]) -> list[Embedding]:
         return [
-            Embedding(np.bincount([hash(step.tokens.tobytes()) % 8 for step in t.steps], minlength=8) + 1.0) for t in traces
+            Embedding(np.bincount([crc32(step.tokens.tobytes()) % 8 for step in t.steps], minlength=8) + 1.0) for t in traces
         ]
 
 

@@ -160,6 +160,13 @@ def test_nobody_is_resampled_while_the_weights_are_even_enough() -> None:
         assert f", {times} resampling" in choice.reason
 
 
+def test_an_ess_of_1_resamples_even_weights_as_well() -> None:
+    """As published: at every step, where a threshold at the number of particles would leave even ones alone."""
+    texts = {"0": word(0), "1": word(1), "0.0": ends(1), "0.1": ends(2), "1.0": ends(3), "1.1": ends(0)}
+    _, choice, _ = searched(Particles(n=2, **AS_PUBLISHED), texts, dict.fromkeys(texts, 0.5))  # type: ignore[arg-type]
+    assert choice.reason.endswith("log evidence 0, ESS 2.0 of 2, 1 resampling")
+
+
 def test_a_finished_particle_takes_part_in_resampling() -> None:
     """Its weight is frozen at .999; the open one of .001 is not drawn, and the search is over."""
     texts = {"0": ends(1), "1": word(1)}

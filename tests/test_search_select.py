@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from laws import selection_does_not_mind_order
 
 from search.select import SELECTORS, Entry, Selector, entries, oracle
+from search.strategies import resolved
 from search.tree import Tree
-from search.types import Candidate, Finish, Join, Score
+from search.types import Candidate, Finish, Join, Part, Score
 
 
 def entry(path: str, answer: str | None, tokens: int = 10, value: float | None = None, certainty: float = 0.0) -> Entry:
@@ -97,6 +98,17 @@ def test_deepconf_that_keeps_all_with_equal_confidences_is_a_majority(answers: l
 def test_deepconf_that_keeps_the_fewest_is_the_surest_of_all(values: list[float]) -> None:
     pool = [entry(str(i), f"{i}", certainty=value) for i, value in enumerate(values)]
     assert Selector("deepconf", keep=1e-6)(pool).answer == Selector("self-certainty")(pool).answer
+
+
+def test_a_strategy_takes_deepconfs_parameters_and_keeps_its_own_of_the_same_name() -> None:
+    asked = Part("best-of-n", {"select": "deepconf", "measure": "tail", "window": "64", "keep": 0.5})
+    assert resolved(asked).params == {"n": 16, "select": "deepconf", "measure": "tail", "window": 64, "keep": 0.5}
+    assert resolved(resolved(asked)) == resolved(asked)
+    beam = resolved(Part("beam", {"n": 6, "keep": 3, "select": "deepconf"}))  # a beam's keep is a number of survivors
+    assert (beam.params["keep"], beam.params["window"]) == (3, 2048)
+    assert resolved(beam) == beam
+    with pytest.raises(ValueError, match="selector 'borda' takes no window; deepconf does"):
+        resolved(Part("best-of-n", {"select": "borda", "window": 9}))
 
 
 def test_a_pool_without_confidences_gives_deepconf_nothing_to_choose_by() -> None:

@@ -139,7 +139,7 @@ OTHER: dict[str, list[Any]] = {
         Sampling(mirostat_tau=3.0),
         Sampling(mirostat_tau=3.0, mirostat_eta=0.2),
         Sampling(confidence=20),
-        Sampling(momentum=0.2),
+        Sampling(0.0, momentum=0.2),
     ],
     "budget": [
         Budget(),

@@ -118,6 +118,18 @@ def test_a_statistic_that_was_not_finite_never_makes_an_entry_win(db: Database) 
         assert Selector(name)(queries.entries(db, spec.id)[1]).path != "2"
 
 
+def test_a_solution_without_statistics_of_its_tokens_has_no_confidences_and_those_beside_it_keep_theirs(db: Database) -> None:
+    """Candidates that were written elsewhere: `packed` is empty where there are no ids."""
+    spec = make_spec(n=3)
+    stored_run(db, spec, n=1)
+    with db.write() as connection:
+        bare = update(schema.candidate).where(schema.candidate.c.path == "1").values(packed=b"", extra=b"\x00")
+        connection.execute(bare)
+    pool = queries.entries(db, spec.id, confidences=True)[1]
+    assert [entry.confidences is None for entry in pool] == [False, True, False]
+    assert Selector("deepconf", keep=1.0)(pool).path in ("0", "2")
+
+
 def test_a_tree_is_in_numeric_order_with_its_scores(db: Database) -> None:
     spec = make_spec(n=12, select="best")
     [outcome] = stored_run(db, spec, n=1, verifier=FakeVerifier(2.0))

@@ -15,6 +15,7 @@ from .adadec import AdaDec
 from .adaptive_consistency import AdaptiveConsistency
 from .allocated import Allocated
 from .astar import AStar
+from .awrs import AWRS
 from .beam import Beam
 from .best_first import BestFirst
 from .best_of_n import BestOfN
@@ -29,12 +30,15 @@ from .early_stopping import EarlyStopping
 from .fetch import Fetch
 from .first_finish import FirstFinish
 from .greedy import Greedy
+from .icn import ICN
 from .last_finish import LastFinish
 from .mcts import MCTS
 from .particles import Particles
 from .pgtd import PGTD
+from .plan_search import PlanSearch
 from .rebase import Rebase
 from .rstar import RStar
+from .self_agreement import SelfAgreement
 from .stochastic_beam import StochasticBeam
 from .switching import Switching
 
@@ -50,6 +54,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "adaptive-consistency": AdaptiveConsistency,
     "allocated": Allocated,
     "astar": AStar,
+    "awrs": AWRS,
     "beam": Beam,
     "best-first": BestFirst,
     "best-of-n": BestOfN,
@@ -64,14 +69,17 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "fetch": Fetch,
     "first-finish": FirstFinish,
     "greedy": Greedy,
+    "icn": ICN,
     "last-finish": LastFinish,
     "mcts": MCTS,
     "mirostat": Mirostat,
     "momentum": Momentum,
     "particles": Particles,
     "pg-td": PGTD,
+    "plan-search": PlanSearch,
     "rebase": Rebase,
     "rstar": RStar,
+    "self-agreement": SelfAgreement,
     "stochastic-beam": StochasticBeam,
 }
 

@@ -42,7 +42,7 @@ class Momentum:
     alpha: float = 0.2
 
     def __post_init__(self) -> None:
-        Sampling(momentum=self.alpha)
+        Sampling(temperature=0.0, momentum=self.alpha)
 
     def search(self, tree: Tree) -> Ask[Choice]:
         return (yield from one(tree, Sampling(temperature=0.0, momentum=self.alpha)))

@@ -32,6 +32,6 @@ class EarlyStopping:
         return Selector("majority")(entries(tree, answers))
 
     def unanimous(self, answers: Sequence[str | None]) -> bool:
-        """Whether the newest window is whole and of one mind."""
-        newest = answers[len(answers) - self.window :]
-        return len(answers) % self.window == 0 and newest[0] is not None and len(set(newest)) == 1
+        """Whether the newest window is of one mind. The last may be smaller, and then it ends here anyway."""
+        newest = answers[-self.window :]
+        return newest[0] is not None and len(set(newest)) == 1
