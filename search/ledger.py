@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from .types import Embeddings, Extension, Finish, Readings
+from .types import GIVEN_UP, Embeddings, Extension, Readings
 
 
 @dataclass(slots=True)
@@ -12,7 +12,7 @@ class Usage:
     """What a search has spent. Tokens and passes are counts, seconds are this search's share of batched work."""
 
     generated_tokens: int = 0  # all of them: pruned and cancelled ones too
-    cancelled_tokens: int = 0  # of the generated: in rows that a stop rule cut
+    cancelled_tokens: int = 0  # of the generated: in rows that a rule stopped for good
     pruned_tokens: int = 0  # of the generated: in steps that the strategy pruned or merged; known when the search is over
     sequential_tokens: int = 0  # longest chain of tokens that had to wait for each other: latency
     prompt_tokens: int = 0  # computed before the steps (prompts, and prefixes no longer in the cache)
@@ -37,7 +37,7 @@ class Usage:
         """Charges a generator's reply. Its rows ran side by side, so the chain grows by the longest of them."""
         lengths = [len(step) for step in reply.steps]
         self.generated_tokens += sum(lengths)
-        self.cancelled_tokens += sum(len(s) for s in reply.steps if s.finish is Finish.CANCELLED)
+        self.cancelled_tokens += sum(len(s) for s in reply.steps if s.finish in GIVEN_UP)
         self.sequential_tokens += max(lengths, default=0)
         self.prompt_tokens += reply.prompt_tokens
         self.cached_tokens += reply.cached_tokens

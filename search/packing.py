@@ -194,7 +194,8 @@ def _foretold(ahead: Ahead) -> bytes:
     return np.float32(ahead.entropy).tobytes() + rows.tobytes() + len(rows).to_bytes(2, "little")
 
 
-def _foretold_bytes(blob: Packed) -> int:
+def ahead_bytes(blob: Packed) -> int:
+    """How many bytes of the extra are what a paused step says of its next token. Raises ValueError where that cannot be."""
     if not (blob.extra and blob.extra[0] & _AHEAD):
         return 0
     size = 6 + _EACH.itemsize * int.from_bytes(blob.extra[-2:], "little")
@@ -204,7 +205,7 @@ def _foretold_bytes(blob: Packed) -> int:
 
 
 def _ahead(blob: Packed) -> Ahead | None:
-    size = _foretold_bytes(blob)
+    size = ahead_bytes(blob)
     if not size:
         return None
     own = blob.extra[-size:-2]
@@ -214,7 +215,7 @@ def _ahead(blob: Packed) -> Ahead | None:
 
 
 def _without_ahead(blob: Packed) -> Packed:
-    size = _foretold_bytes(blob)
+    size = ahead_bytes(blob)
     return Packed(blob.tokens, blob.extra[:-size]) if size else blob
 
 
@@ -226,4 +227,4 @@ def _words(blob: bytes) -> Codes:
     return wide.reshape(-1).view("<u8").astype(np.uint64, copy=False)
 
 
-__all__ = ["TOKEN_BYTES", "packed", "rounded", "unpack", "unpack_all", "unpack_tokens"]
+__all__ = ["TOKEN_BYTES", "ahead_bytes", "packed", "rounded", "unpack", "unpack_all", "unpack_tokens"]

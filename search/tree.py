@@ -284,14 +284,16 @@ class Tree:
         """
         asked = list(candidates)
         fresh = [path for path in dict.fromkeys(c.path for c in asked) if path not in self.vectors]
-        if fresh and self._exhausted:
-            return ()
-        if fresh:
-            reply = yield Embed(tuple(fresh), self._traces(fresh))
+        # an encoder knows no bound: where there is one, it is looked at after each vector
+        bounded = self.budget.flops is not None or self.budget.seconds is not None
+        for some in [[path] for path in fresh] if bounded else [fresh] if fresh else []:
+            if self._exhausted:
+                return ()
+            reply = yield Embed(tuple(some), self._traces(some))
             if not isinstance(reply, Embeddings):
                 raise TypeError(f"an Embed was answered with {type(reply).__name__}")
             self.usage.embedded(reply)
-            for path, embedding in zip(fresh, reply.embeddings, strict=True):
+            for path, embedding in zip(some, reply.embeddings, strict=True):
                 self.vectors[path] = embedding.vector.astype("float16").astype("float32")
         return tuple(self.vectors[c.path] for c in asked)
 

@@ -111,6 +111,7 @@ class Finish(StrEnum):
 
 
 GOES_ON = (Finish.STEP, Finish.PAUSE)  # what is no whole solution
+GIVEN_UP = (Finish.CANCELLED, Finish.UNSURE)  # what a rule stopped for good
 
 
 class Packed(NamedTuple):

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, Table, func, select, text
+from sqlalchemy import Connection, Row, Select, Table, case, func, select, text
 
 from search.ledger import Usage
-from search.packing import TOKEN_BYTES
-from search.types import Finish, Join, Problem, child_of, depth_of
+from search.packing import TOKEN_BYTES, ahead_bytes
+from search.types import Finish, Join, Packed, Problem, child_of, depth_of
 
 from . import schema
 from .costs import UNSUMMED, invalid, ledger
@@ -191,7 +191,9 @@ def _read(table: Table, *names: str) -> Select[Any]:
 _CANDIDATE = ("path", "parent", "depth", "tokens", "finish", "state", "reply", "answer", "number", "logprob", "certainty")
 _READ: dict[str, Select[Any]] = {
     "candidate": _read(schema.candidate, *_CANDIDATE).add_columns(
-        func.length(schema.candidate.c.packed).label("packed"), func.length(schema.candidate.c.extra).label("extra")
+        func.length(schema.candidate.c.packed).label("packed"),
+        func.length(schema.candidate.c.extra).label("extra"),
+        case((schema.candidate.c.finish == Finish.PAUSE.value, schema.candidate.c.extra)).label("paused"),
     ),
     "score": _read(schema.score, "path", "verifier", "value", "parts", "reason", "join_rule", "reply", "number"),
     "embedding": _read(schema.embedding, "path", "reply"),
@@ -243,12 +245,22 @@ def _candidate(row: Row[Any], known: dict[str, Row[Any]], imported: bool = False
     elif parent and known[parent].number >= row.number:
         out.append(("tree", "it was minted before its parent"))
     counted_only = imported and not row.packed
-    if (row.packed != TOKEN_BYTES * tokens and not counted_only) or (row.extra - 1) % (2 * tokens or 1):
+    if (row.packed != TOKEN_BYTES * tokens and not counted_only) or (row.extra - 1 - _told(row)) % (2 * tokens or 1):
         out.append(("tokens", f"{tokens} tokens in {row.packed} bytes, and {row.extra} bytes of other statistics"))
     for value in (row.logprob, row.certainty):
         if value is not None and not math.isfinite(value):
             out.append(("scores", f"its statistics have {value}"))
     return out
+
+
+def _told(row: Row[Any]) -> int:
+    """Bytes of what a paused step says of its next token; one too many where they cannot be read."""
+    if row.paused is None:
+        return 0
+    try:
+        return ahead_bytes(Packed(b"", bytes(row.paused)))
+    except ValueError:
+        return 1
 
 
 def _score(row: Row[Any], known: dict[str, Row[Any]]) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 
 from search.ledger import Usage
 from search.tree import SPENT
-from search.types import Finish, State
+from search.types import GIVEN_UP, State
 
 from . import schema
 
@@ -38,7 +38,7 @@ FIELDS = {
     },
     "embed": {"tokens": "embedding_tokens", "flops": "flops", "queue_seconds": "queue_seconds", "seconds": "embed_seconds"},
 }
-_GIVEN_UP = (State.PRUNED, State.MERGED)
+_DROPPED = (State.PRUNED, State.MERGED)
 UNSUMMED = ("store_seconds",)  # known only when a reply is written, so no row has it
 
 
@@ -53,8 +53,8 @@ def ledger(steps: Iterable[tuple[int, str, str, int]], replies: Iterable[tuple[s
     for tokens, finish, state, reply in steps:
         usage.candidates += 1
         usage.generated_tokens += tokens
-        usage.cancelled_tokens += tokens if finish == Finish.CANCELLED else 0
-        usage.pruned_tokens += tokens if state in _GIVEN_UP else 0
+        usage.cancelled_tokens += tokens if finish in GIVEN_UP else 0
+        usage.pruned_tokens += tokens if state in _DROPPED else 0
         longest[reply] = max(longest.get(reply, 0), tokens)
     usage.sequential_tokens = sum(longest.values())
     for kind, cost in replies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, case, func, select
@@ -88,6 +89,13 @@ def attempts(db: Database, run_id: str) -> list[AttemptRow]:
     )
     with db.read() as connection:
         return [AttemptRow(**row) for row in connection.execute(asked).mappings()]
+
+
+def costs(db: Database, run_id: str, names: Sequence[str]) -> list[list[float]]:
+    """The named entries of the attempts' ledgers, in the order of the run's problems; 0 where an attempt is not closed."""
+    asked = select(*(_A[name] for name in names)).where(_A.run_id == run_id).order_by(_A.position, _A.id)
+    with db.read() as connection:
+        return [[float(value or 0) for value in row] for row in connection.execute(asked)]
 
 
 def candidates(
@@ -181,6 +189,7 @@ __all__ = [
     "Summary",
     "attempts",
     "candidates",
+    "costs",
     "entries",
     "pools",
     "summary",

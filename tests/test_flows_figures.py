@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flows.figures.curves import Point, at_equal_accuracy
 from flows.figures.models import paired_auc, pass_at
 from pipelines.train.prm import auc
 
@@ -29,17 +28,3 @@ def test_paired_auc_compares_within_a_group_only() -> None:
     alone = ([0.99], [1])  # no pair
     assert paired_auc([easy, hard, alone]) == 0.5
     assert paired_auc([easy, easy, hard]) == pytest.approx(2 / 3)
-
-
-def point(accuracy: float, tokens: float) -> Point:
-    right = np.array([1.0] * round(accuracy * 10) + [0.0] * (10 - round(accuracy * 10)))
-    return Point("", right, np.full(10, tokens), np.full(10, tokens / 10))
-
-
-def test_cost_at_equal_accuracy_is_read_between_the_points_of_the_curve() -> None:
-    curve = [point(0.2, 100), point(0.4, 200), point(0.8, 800)]
-    every = np.arange(10)
-    assert at_equal_accuracy(curve, point(0.6, 250), "tokens", every) == pytest.approx(500 / 250)
-    assert at_equal_accuracy(curve, point(0.6, 250), "passes", every) == pytest.approx(2.0)
-    assert at_equal_accuracy(curve, point(0.9, 250), "tokens", every) == np.inf
-    assert at_equal_accuracy(curve, point(0.1, 50), "tokens", every) == pytest.approx(2.0)  # the curve's cheapest point

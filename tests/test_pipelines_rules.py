@@ -210,7 +210,7 @@ def test_requests_go_to_the_generator_they_name_and_unknown_ones_are_refused(mod
 
 
 def test_the_noise_ahead_is_not_the_noise_of_the_draw(model: TextModel) -> None:
-    """Were it the same, the token that is drawn and the order told of would go together, and a choice made of both be biased."""
+    """Were it the same, the token drawn and the order told of would go together, and a choice made of both be biased."""
     from pipelines.engine.ruling import _gumbels
     from pipelines.engine.sampler import uniforms
 
@@ -220,3 +220,27 @@ def test_the_noise_ahead_is_not_the_noise_of_the_draw(model: TextModel) -> None:
     assert abs(float(uniform.mean()) - 0.5) < 0.01
     correlations = [abs(float(torch.corrcoef(torch.stack([uniform[:, i], drawn]))[0, 1])) for i in range(64)]
     assert max(correlations) < 0.25
+
+
+def test_a_question_of_the_strategys_own_is_read_alone_whatever_is_kept_of_its_parent(model: TextModel) -> None:
+    """Its rows were once computed on top of what memory held under the parent's path, which is another text."""
+    own = model.encode("Use 1, 2, 3 to make 6.")
+    alone = answer(model, Extend((Row("0", 5, own, 60),), Until.END, GREEDY))[0].steps[0]
+    engine = model.engine
+    first = Extend(rows(model), Until.STEP, GREEDY)
+    second = Extend((Row("0.0", 5, own, 60),), Until.STEP, GREEDY, prompt="Use 1, 2, 3 to make 6.")
+    steps = []
+    for request in (first, second):
+        engine.submit(0, request)
+        while engine.busy:
+            for _, reply in engine.advance():
+                assert isinstance(reply, Extension)
+                steps.append(reply.steps[0])
+    step = steps[1]
+    assert step.tokens.tolist() == alone.tokens[: len(step)].tolist()
+    engine.submit(0, Extend((Row("0.0.0", 6, (*own, *step.tokens.tolist()), 60),), Until.END, GREEDY))
+    while engine.busy:
+        for _, reply in engine.advance():
+            assert isinstance(reply, Extension)
+            assert [*step.tokens, *reply.steps[0].tokens] == alone.tokens.tolist()
+    engine.forget(0)

@@ -71,6 +71,10 @@ VARIANTS: tuple[Part, ...] = (
     Part("rstar", {"k": 3, "simulations": 6, "depth": 2, "c": 0.5, "top": 2, "reward": "agreement"}),
     Part("pg-td", {"k": 1}),
     Part("pg-td", {"k": 4, "simulations": 6, "c": 0.5, "depth": 2, "select": "majority"}),
+    Part("plan-search", {"observations": 3, "combinations": 0, "layers": 2, "criticise": True, "select": "best"}),
+    Part("icn", {"n": 4, "keep": 2, "room": 12, "select": "weighted"}),
+    Part("self-agreement", {"n": 3, "room": 9}),
+    Part("awrs", {"n": 3, "pattern": r"(good\d |\n\n|\\boxed\{\d\})*", "ess": 0.8, "peek": 9}),
 )
 CASES = [*(Part(name) for name in STRATEGIES), *VARIANTS]
 WORLD = World()

@@ -226,8 +226,8 @@ def test_a_join_alone_goes_to_the_strategys_own_selector() -> None:
 
 
 ERRORS = [
-    (Part("best_of_n"), "unknown strategy 'best_of_n'; did you mean 'best-of-n'? (astar, beam, best-of-n, "),
-    (Part("qqqqqq"), "unknown strategy 'qqqqqq' (astar, beam, best-of-n, first-finish, greedy"),
+    (Part("best_of_n"), "unknown strategy 'best_of_n'; did you mean 'best-of-n'? (adadec, adaptive-consistency, "),
+    (Part("qqqqqq"), "unknown strategy 'qqqqqq' (adadec, adaptive-consistency, "),
     (Part("best-of-n", {"n": 0}), "n must be at least 1, not 0"),
     (Part("best-of-n", {"n": "many"}), "best-of-n: n must be a whole number, not 'many'"),
     (Part("best-of-n", {"n": 2.5}), "best-of-n: n must be a whole number, not '2.5'"),
@@ -358,7 +358,7 @@ def test_the_ledger_adds_up_every_count_of_a_reply() -> None:
     usage = Usage()
     steps = (step_of([100, 101], 1, Finish.END), step_of([100], 1, Finish.CANCELLED))
     for _ in range(2):
-        usage.generated(Extension(steps, 10, 20, 3, 8, 5, flops=1e6, queue_seconds=0.25, seconds=0.5))
+        usage.generated(Extension(steps, 10, 20, 3, 8, 5, 2, flops=1e6, queue_seconds=0.25, seconds=0.5))
     usage.verified(Readings((Reading((0.5,), passes=1, tokens=7, flops=10.0),), 0.5, 0.25))
     usage.embedded(Embeddings((embedding(1.0), embedding(2.0)), 0.25, 0.125))
     usage.pruned_tokens = 3  # a tree's, when its search is over
@@ -372,6 +372,7 @@ def test_the_ledger_adds_up_every_count_of_a_reply() -> None:
         recomputed_tokens=6,
         drafted_tokens=16,
         accepted_tokens=10,
+        small_tokens=4,
         candidates=4,
         verifier_passes=1,
         verifier_tokens=7,

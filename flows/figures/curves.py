@@ -1,153 +1,165 @@
-"""Accuracy against generated tokens for the strategies at five sizes, and A* beside best-of-n at equal accuracy.
+"""Accuracy against generated tokens for the strategies at several sizes, and A* beside best-of-n at equal accuracy.
 
-    python -m flows.figures.curves                  # word and countdown, 100 problems, two seeds
-    python -m flows.figures.curves --verifier equation
+    python -m flows.figures.curves                               # countdown and word, 200 problems, five seeds
+    python -m flows.figures.curves --families word --only astar  # the runs of a part: two processes may share the work
+    python -m flows.figures.curves --plot-only                   # tables and plots of what is in the database
 
-Every point is a run in the database or, for best-of-n, a selector replayed over the first n candidates of one. The comparison
-of A* with best-of-n takes, for each setting of A*, the best-of-n curve's tokens and passes at the same accuracy (linear between
-its points), and a bootstrap over problems.
+Every point is a run in the database, which the same command goes on with, or a selector over the pools of best-of-n: without
+bias from all subsets of n, so that one pool of 32 gives every n. The comparison of A* with best-of-n takes, for each setting of
+A*, what best-of-n costs at the same accuracy, linear between n and n + 1. Intervals are a bootstrap over problems.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from flows import launch
-from flows.parts import spec
+from flows.figures.measured import (
+    COSTS,
+    ROUNDS,
+    Point,
+    Span,
+    accuracies,
+    point,
+    pools,
+    ratio,
+    runs,
+    said,
+    specs_of,
+    whole,
+)
+from flows.figures.plots import draw
+from flows.progress import said as note
 from flows.tables import console, number, table
 from search.select import Selector
-from store import queries
-from store.database import open_database
-from store.runs import planned
-from store.stats import wilson
-from verifiers.grade import Graders, Verdict
 
-SAMPLES = (1, 2, 4, 8, 16)  # of best-of-n: one pool of the largest serves them all
-SELECTORS = {"best-of-n": "best", "majority": "majority", "weighted": "weighted"}
-SIZES: Mapping[str, Sequence[str]] = {
-    "beam": [f"beam:n={n},keep={k},select=best" for n, k in ((2, 1), (4, 2), (8, 4), (12, 4), (16, 4))],
-    "astar": [f"astar:k={k}" for k in (1, 2, 3, 4, 8)],
-    "first-finish": [f"first-finish:n={n},m={m}" for n, m in ((2, 1), (4, 2), (8, 3), (12, 5), (16, 7))],
+SAMPLES = 32  # of a pool
+POOL = f"best-of-n:n={SAMPLES},select=best"
+SIZES = (1, 2, 4, 8, 16, 32)
+SELECTORS = {"best-of-n": "best", "majority": "majority", "weighted": "weighted", "borda": "borda"}
+SETTINGS: Mapping[str, Sequence[str]] = {
+    "beam": [f"beam:n={n},keep={k}" for n, k in ((4, 2), (8, 4), (16, 4), (32, 8))],
+    "dvts": [f"dvts:n={n},width={w}" for n, w in ((4, 2), (8, 4), (16, 4), (32, 4))],
+    "rebase": [f"rebase:n={n}" for n in (4, 8, 16, 32)],
+    "particles": [f"particles:n={n}" for n in (4, 8, 16, 32)],
+    "astar": [f"astar:k={k}" for k in (1, 2, 3, 4, 6, 8)],
+    "astar-rises": ["astar:k=4,cost=rises"],
+    "astar-greedy": ["astar:k=4,cost=greedy"],
+    "first-finish": [f"first-finish:n={n},m={m}" for n, m in ((4, 2), (8, 3), (16, 7), (32, 13))],
 }
-ROUNDS = 2000  # of the bootstrap
+PARTS = ("best-of-n", *SETTINGS)
+Curves = dict[str, list[Point]]
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """One setting: per problem (all seeds in a row) whether it was right, its generated tokens, its verifier passes."""
+class Asked:
+    """What is measured, and from where."""
 
-    name: str
-    right: NDArray[np.float64]
-    tokens: NDArray[np.float64]
-    passes: NDArray[np.float64]
+    problems: str
+    verifier: str
+    seeds: tuple[int, ...]
+    database: str
+    stored: bool = False  # read what is in the database, and run nothing
 
-
-def points(problems: str, verifier: str, seeds: Sequence[int], database: str) -> dict[str, list[Point]]:
-    """Runs what is not in the database yet and reads all points from it."""
-    pools = runs(f"best-of-n:n={max(SAMPLES)},select=best", problems, verifier, seeds, database)
-    found = {name: [replayed(name, n, selector, pools, database) for n in SAMPLES] for name, selector in SELECTORS.items()}
-    for family, strategies in SIZES.items():
-        found[family] = [point(s, runs(s, problems, verifier, seeds, database), database) for s in strategies]
-    return found
-
-
-def runs(strategy: str, problems: str, verifier: str, seeds: Sequence[int], database: str) -> list[str]:
-    """One run a seed; their ids."""
-    specs = [spec(problems, strategy, verifier, seed=seed) for seed in seeds]
-    return launch.launch(specs, [f"{strategy} seed {seed}" for seed in seeds], database, plain=True)
+    def ids(self, strategy: str) -> list[str] | None:
+        """The strategy's runs; None where they are not there and are not to be run."""
+        if not self.stored:
+            return runs(strategy, self.problems, self.verifier, self.seeds, self.database)
+        specs = specs_of(strategy, self.problems, self.verifier, self.seeds)
+        if whole(specs, self.database):
+            return [each.id for each in specs]
+        note(f"not there, or not whole: {strategy} on {self.problems}")
+        return None
 
 
-def point(name: str, ids: Sequence[str], database: str) -> Point:
-    """Problems in a row, each the mean over the seeds, so that resampling problems keeps a problem's seeds together."""
-    with open_database(database) as opened:
-        found = [queries.attempts(opened, run_id) for run_id in ids]
-    asked = ("correct", "generated_tokens", "verifier_passes")
-    columns = [np.mean([[float(getattr(row, f) or 0) for row in run] for run in found], axis=0) for f in asked]
-    return Point(name, *columns)
+def measured(asked: Asked, only: Sequence[str]) -> tuple[Curves, list[Point]]:
+    """The curves, and best-of-n at every n up to SAMPLES."""
+    found: Curves = {}
+    every: list[Point] = []
+    if "best-of-n" in only and (ids := asked.ids(POOL)) is not None:
+        have = pools(ids, asked.database)
+        found = {name: have.points(name, Selector(of), SIZES) for name, of in SELECTORS.items()}
+        every = have.points("best-of-n", Selector("best"), range(1, SAMPLES + 1))
+    for name, strategies in SETTINGS.items():
+        if name not in only:
+            continue
+        own = [(strategy, asked.ids(strategy)) for strategy in strategies]
+        points = [point(strategy, ids, asked.database) for strategy, ids in own if ids is not None]
+        if points:
+            found[name] = points
+    return found, every
 
 
-def replayed(family: str, n: int, select: str, ids: Sequence[str], database: str) -> Point:
-    """A selector over the first n stored candidates: what best-of-n with that n would have been, with no generation."""
-    selector = Selector(select)
-    columns: list[list[list[float]]] = []
-    with open_database(database) as opened, Graders() as graders:
-        for run_id in ids:
-            problems = {a.attempt_id: a.problem for a in planned(opened, run_id)}
-            rows = []
-            for attempt, pool in queries.entries(opened, run_id).items():
-                own = [entry for entry in pool if int(entry.path) < n]
-                right = graders.grade(problems[attempt], selector(own).answer) is Verdict.CORRECT
-                passes = sum(entry.value is not None for entry in own) if selector.needs_verifier else 0
-                rows.append([float(right), float(sum(entry.tokens for entry in own)), float(passes)])
-            columns.append(rows)
-    right_, tokens, passes_ = np.mean(columns, axis=0).T
-    return Point(f"{family} {n}", right_, tokens, passes_)
+def versus(curves: Curves, every: Sequence[Point]) -> Iterator[tuple[str, dict[str, Span]]]:
+    """Each setting of A* with its ratios: what best-of-n costs at equal accuracy over what it costs."""
+    if every:
+        for name in ("astar", "astar-rises", "astar-greedy"):
+            for each in curves.get(name, []):
+                yield each.name, {what: ratio(every, each, what) for what in COSTS}
 
 
-def at_equal_accuracy(curve: Sequence[Point], point: Point, what: str, pick: NDArray[np.int64]) -> float:
-    """How much of `what` the curve needs for the point's accuracy, over the problems picked, divided by the point's."""
-    accuracy = np.maximum.accumulate([float(p.right[pick].mean()) for p in curve])
-    cost = [float(getattr(p, what)[pick].mean()) for p in curve]
-    target, own = float(point.right[pick].mean()), float(getattr(point, what)[pick].mean())
-    if own == 0:
-        return float("nan")  # a verifier without passes
-    if target > accuracy[-1]:
-        return float("inf")  # the curve never gets there
-    keep = [i for i in range(len(cost)) if i == 0 or accuracy[i] > accuracy[i - 1]]
-    return float(np.interp(target, accuracy[keep], np.array(cost)[keep])) / own
+def recorded(asked: Asked, curves: Curves, ratios: Mapping[str, Mapping[str, Span]]) -> dict[str, Any]:
+    """Everything that is printed, for a file."""
+    told = {}
+    for name, points in curves.items():
+        told[name] = [
+            {"name": p.name, "accuracy": list(span), **{what: float(getattr(p, what).mean()) for what in COSTS}}
+            for p, span in zip(points, accuracies(points), strict=True)
+        ]
+    return {"problems": asked.problems, "verifier": asked.verifier, "seeds": asked.seeds, "curves": told, "ratios": ratios}
 
 
-def ratio(curve: Sequence[Point], point: Point, what: str) -> tuple[float, float, float]:
-    """The ratio at equal accuracy and its 95% interval by a bootstrap over problems."""
-    n = len(point.right)
-    rng = np.random.default_rng(0)
-    draws = [at_equal_accuracy(curve, point, what, rng.integers(0, n, n)) for _ in range(ROUNDS)]
-    # sorted by hand: infinite draws (accuracy out of the curve's reach) are counted, not interpolated
-    ordered = sorted(draws)
-    return at_equal_accuracy(curve, point, what, np.arange(n)), ordered[ROUNDS // 40], ordered[-ROUNDS // 40]
-
-
-def show(problems: str, seeds: Sequence[int], found: Mapping[str, Sequence[Point]]) -> None:
+def show(title: str, curves: Curves, ratios: Mapping[str, Mapping[str, Span]]) -> None:
     out = console()
-    made = table("strategy", ">accuracy", ">95% interval", ">tokens", ">passes", title=f"\n{problems}, seeds {list(seeds)}")
-    for curve in found.values():
-        for point in curve:
-            mean, n = float(point.right.mean()), len(point.right)
-            low, high = wilson(round(mean * n), n)
-            cells = (number(float(point.tokens.mean())), number(float(point.passes.mean()), 1))
-            made.add_row(point.name, number(mean, 3), f"[{low:.3f}, {high:.3f}]", *cells)
+    made = table("strategy", ">accuracy", ">95%", ">tokens", ">passes", ">verifier tokens", title=f"\n{title}")
+    for points in curves.values():
+        for each, span in zip(points, accuracies(points), strict=True):
+            costs = (number(float(getattr(each, w).mean()), d) for w, d in zip(COSTS, (0, 1, 0), strict=True))
+            made.add_row(each.name, *said(span, 3), *costs)
     out.print(made)
-    versus = table("astar", ">tokens, best-of-n / A*", ">95%", ">passes, best-of-n / A*", ">95%", title="\nat equal accuracy")
-    for point in found["astar"][1:]:
-        row: list[str] = []
-        for what in ("tokens", "passes"):
-            value, low, high = ratio(found["best-of-n"], point, what)
-            row += [f"{value:.2f}", f"[{low:.2f}, {high:.2f}]"]
-        versus.add_row(point.name, *row)
-    out.print(versus)
-    out.print("inf: best-of-n at 16 samples does not reach A*'s accuracy")
-    out.print("where A* is below best-of-n at one sample, the cost of one sample is taken")
+    if ratios:
+        columns = (f">{what.replace('_', ' ')}" for what in COSTS)
+        beside = table(">best-of-n / A*", *(c for what in columns for c in (what, ">95%")), title="\nat equal accuracy")
+        for name, of in ratios.items():
+            beside.add_row(name, *(cell for what in COSTS for cell in said(of[what])))
+        out.print(beside)
+        out.print(f"inf: best-of-n of {SAMPLES} does not reach A*'s accuracy; below best-of-n of 1, the cost of one is taken")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", nargs="+", default=["word", "countdown"])
-    parser.add_argument("--problems", type=int, default=100)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--families", nargs="+", default=["countdown", "word"], help="of problems")
+    parser.add_argument("--problems", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--verifier", default="prm")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--plot-only", action="store_true", help="run nothing: read what is in the database")
+    parser.add_argument("--plots", type=Path, default=Path("search"), help="folder; drawn where every part is asked for")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--database", default=".ponderosa/figures.db")
     options = parser.parse_args()
+    records = {}
     for family in options.families:
         problems = f"{family}:split=test,count={options.problems},seed=1"
-        show(problems, options.seeds, points(problems, options.verifier, options.seeds, options.database))
+        asked = Asked(problems, options.verifier, tuple(options.seeds), options.database, options.plot_only)
+        curves, every = measured(asked, options.only)
+        ratios = dict(versus(curves, every))
+        title = f"{family}: {options.problems} held-out problems, {len(options.seeds)} seeds"
+        show(title, curves, ratios)
+        records[family] = recorded(asked, curves, ratios)
+        if curves and set(options.only) == set(PARTS):
+            draw(title, curves, options.plots / f"curves-{family}.svg")
         sys.stdout.flush()
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     main()
+
+__all__ = ["PARTS", "POOL", "ROUNDS", "Point", "measured", "point", "runs", "versus"]

@@ -39,6 +39,7 @@ from search.rules import Ahead
 from search.types import ROOT, Extend, Extension, Finish, Path, Row, Step, Until, parent_of
 
 CHUNK = 256  # prompt tokens in one pass beside the running rows'
+OWN = "?"  # begins the name of a prompt that is no candidate's text
 CALM = 64  # passes without a fault after which twice as much may run at once again
 
 Key = tuple[int, Path]
@@ -99,6 +100,7 @@ class _Live:
     row: Row
     slot: int
     unit: _Unit
+    base: Path  # under which the memory of its prefix is kept: its parent, or the name of a prompt of its own
     segment: Segment | None = None  # its own positions, while it has memory
     ahead: Ahead | None = None  # where it paused
 
@@ -132,6 +134,10 @@ class _Computed:
     drawn: Drawn | None  # the next token of each live row; None where no row runs yet
     guesses: dict[int, list[int]]
     pieces: list[tuple[_Fill, int, int]]
+
+
+def _base_of(request: Extend, row: Row) -> Path:
+    return parent_of(row.path) if request.prompt is None else f"{OWN}{hash(row.prefix)}"
 
 
 class Engine:
@@ -184,7 +190,7 @@ class Engine:
         tight = request.allowance is not None and sum(self._limit(row) for row in request.rows) > request.allowance
         ticket.bounded = tight or ticket.most is not None or request.seconds is not None
         ticket.lockstep = tight or request.first is not None or request.rules.halt is not None
-        scarce = ticket.most is not None and self._dearest(request.rows) > ticket.most
+        scarce = ticket.most is not None and self._dearest(request) > ticket.most
         if ticket.lockstep or scarce:
             need = sum(pages_of(len(row.prefix) + self._limit(row)) + 1 for row in request.rows)
             fits = self.plain or need <= self.pool.capacity
@@ -197,11 +203,13 @@ class Engine:
             ticket.partable = fits and not ticket.lockstep
             ticket.lockstep = fits
         self.kept.drop(search, request.dropped)
+        if request.prompt is not None:
+            self.kept.part(search)
         unit = _Unit()
         for index, row in enumerate(request.rows):
             slot = self.rows.take()
             self.rows.begin(slot, row.seed, self._limit(row), request.sampling, row.prefix, row.begin)
-            unit.rows.append(_Live(ticket, index, row, slot, unit))
+            unit.rows.append(_Live(ticket, index, row, slot, unit, _base_of(request, row)))
             if not ticket.lockstep:
                 self.queue.append(unit)
                 unit = _Unit()
@@ -298,13 +306,13 @@ class Engine:
             return True
         need = running + sum(1 + pages_of(int(self.rows.counts[live.slot])) for live in unit.rows)
         first = unit.rows[0]
-        if self.kept.get(first.ticket.search, parent_of(first.row.path)) is None:
+        if self.kept.get(first.ticket.search, first.base) is None:
             need += pages_of(len(first.row.prefix))
         return need <= self.pool.free_pages or self.kept.evict(need)
 
     def _base(self, live: _Live) -> None:
         """Finds the memory of a row's prefix, or has it computed from the longest part that is held."""
-        search, parent, known = live.ticket.search, parent_of(live.row.path), len(live.row.prefix) - 1
+        search, parent, known = live.ticket.search, live.base, len(live.row.prefix) - 1
         held = self.kept.get(search, parent)
         if held is not None or known == 0:
             live.ticket.cached_tokens += known
@@ -365,11 +373,12 @@ class Engine:
         most = max(int(flops / (2.0 * self.parameters)), 0)
         return most if 2.0 * self.parameters * most <= flops else most - 1  # the quotient may have been rounded up
 
-    def _dearest(self, rows: Sequence[Row]) -> int:
+    def _dearest(self, request: Extend) -> int:
         """Tokens that rows may be charged for if nothing of them is in memory, and nothing is dropped from it."""
+        rows = request.rows
         if self.plain:
             return sum(1 + n * len(row.prefix) + n * (n - 1) // 2 for row in rows if (n := self._limit(row)))
-        prompts = {parent_of(row.path): len(row.prefix) - 1 for row in rows}
+        prompts = {_base_of(request, row): len(row.prefix) - 1 for row in rows}
         return sum(prompts.values()) + sum(1 + self._limit(row) for row in rows)
 
     def _afford(self, unit: _Unit) -> None:
@@ -381,7 +390,7 @@ class Engine:
             if ticket.late or over:
                 over.append(live)
             elif left is not None and not self.plain:
-                drawn, parent = int(self.rows.counts[live.slot]), parent_of(live.row.path)
+                drawn, parent = int(self.rows.counts[live.slot]), live.base
                 price = max(drawn, 1) + 1 + (0 if parent in begun else self._missing(live))
                 if price > left:
                     over.append(live)
@@ -391,7 +400,7 @@ class Engine:
 
     def _missing(self, live: _Live) -> int:
         """Tokens of a row's prefix that its search would pay for now."""
-        search, parent, known = live.ticket.search, parent_of(live.row.path), len(live.row.prefix) - 1
+        search, parent, known = live.ticket.search, live.base, len(live.row.prefix) - 1
         if self.kept.get(search, parent) is not None or any(fill.key == (search, parent) for fill in self.fills):
             return 0
         found = self.kept.begun(search, parent, np.asarray(live.row.prefix[:-1], dtype=np.int64))
@@ -702,7 +711,7 @@ class Engine:
         search, path = fill.key
         self.kept.put(search, path, fill.segment)
         self.rows.leave(fill.slot)
-        if path == ROOT:
+        if path == ROOT or path.startswith(OWN):
             self.kept.publish(fill.tokens, fill.segment)
         for live in fill.waiting:
             self._start(live, fill.segment)

@@ -21,6 +21,7 @@ class Kept:
         self.pool = pool
         self._held: OrderedDict[tuple[int, Path], Segment] = OrderedDict()
         self._known: dict[int, set[Path]] = {}  # what each search has had in memory: computing it again is said in the ledger
+        self._parted: set[int] = set()  # searches in which a candidate need not continue the one above it
         self._prompts: dict[int, Segment] = {}  # prompts' whole pages by the hash of all tokens up to their end
 
     def __len__(self) -> int:
@@ -44,7 +45,12 @@ class Kept:
             if segment is not None:
                 self.pool.free(segment)
 
+    def part(self, search: int) -> None:
+        """This search asks questions of its own: what stands above a path is not always the beginning of its text."""
+        self._parted.add(search)
+
     def forget(self, search: int) -> None:
+        self._parted.discard(search)
         self.drop(search, self._known.pop(search, ()))
 
     def known(self, search: int, path: Path) -> bool:
@@ -66,7 +72,8 @@ class Kept:
 
     def begun(self, search: int, path: Path, tokens: NDArray[np.int64]) -> Segment:
         """A new segment for these tokens, the sequence up to a path's end: from the longest part of it that is in memory on."""
-        for ancestor in reversed([ROOT, *lineage(path)[:-1]] if path else ()):
+        above = [ROOT, *lineage(path)[:-1]] if path and search not in self._parted else []
+        for ancestor in reversed(above):
             held = self.get(search, ancestor)
             if held is not None:
                 return self.pool.fork(held)
