@@ -43,14 +43,14 @@ POOL = f"best-of-n:n={SAMPLES},select=best"
 SIZES = (1, 2, 4, 8, 16, 32)
 SELECTORS = {"best-of-n": "best", "majority": "majority", "weighted": "weighted", "borda": "borda"}
 SETTINGS: Mapping[str, Sequence[str]] = {
-    "beam": [f"beam:n={n},keep={k}" for n, k in ((4, 2), (8, 4), (16, 4), (32, 8))],
-    "dvts": [f"dvts:n={n},width={w}" for n, w in ((4, 2), (8, 4), (16, 4), (32, 4))],
-    "rebase": [f"rebase:n={n}" for n in (4, 8, 16, 32)],
-    "particles": [f"particles:n={n}" for n in (4, 8, 16, 32)],
+    "beam": [f"beam:n={n},keep={k}" for n, k in ((4, 2), (8, 4), (16, 4))],
+    "dvts": [f"dvts:n={n},width={w}" for n, w in ((4, 2), (8, 4), (16, 4))],
+    "rebase": [f"rebase:n={n}" for n in (4, 8, 16)],
+    "particles": [f"particles:n={n}" for n in (4, 8, 16)],
     "astar": [f"astar:k={k}" for k in (1, 2, 3, 4, 6, 8)],
     "astar-rises": ["astar:k=4,cost=rises"],
     "astar-greedy": ["astar:k=4,cost=greedy"],
-    "first-finish": [f"first-finish:n={n},m={m}" for n, m in ((4, 2), (8, 3), (16, 7), (32, 13))],
+    "first-finish": [f"first-finish:n={n},m={m}" for n, m in ((4, 2), (8, 3), (16, 7))],
 }
 PARTS = ("best-of-n", *SETTINGS)
 Curves = dict[str, list[Point]]

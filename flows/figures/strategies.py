@@ -42,6 +42,7 @@ SIZED: Mapping[str, Sequence[str]] = {
     "rstar": ("rstar:k=4,simulations=8",),
     "stochastic-beam": ("stochastic-beam:n=8",),
 }
+WIDTH = 150  # of the table
 COSTS = ("generated_tokens", "sequential_tokens", "verifier_passes", "embedding_tokens", "small_tokens")
 
 
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--database", default=".ponderosa/strategies.db")
     options = parser.parse_args()
     out, records = console(), {}
+    out.width = max(out.width, WIDTH)
     for family in options.families:
         problems = f"{family}:split=test,count={options.problems},seed=1"
         columns = (">tokens", ">sequential", ">passes", ">embedding", ">small", ">seconds")
