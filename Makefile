@@ -38,6 +38,9 @@ bench: $(STAMP)
 	$(RUN)python -m flows.figures.models
 	$(RUN)python -m flows.figures.curves
 	$(RUN)python -m flows.figures.first_finish
+	$(RUN)python -m flows.figures.votes
+	$(RUN)python -m flows.figures.strategies
+	for what in dice countdown; do $(RUN)python -m flows.figures.noise $$what; done
 	$(RUN)python -m flows.figures.core
 	$(RUN)python -m flows.figures.drafting
 	for what in persist share resume million; do $(RUN)python -m flows.figures.durable $$what; done

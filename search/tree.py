@@ -197,7 +197,7 @@ class Tree:
         dropped, self._dropped = tuple(self._dropped), {}
         drawing, (flops, seconds) = sampling or self.sampling, self._remainder
         bounds = (allowance, flops, seconds)
-        reply = yield Extend(tuple(rows), until, drawing, first, *bounds, self.stops, dropped, rules, model, prompt)
+        reply = yield Extend(tuple(rows), until, drawing, first, *bounds, self.stops, dropped, rules, model, prompt, bool(self.prompts))
         if not isinstance(reply, Extension):
             raise TypeError(f"an Extend was answered with {type(reply).__name__}")
         if len(reply.steps) != len(rows):
@@ -207,6 +207,8 @@ class Tree:
         for candidate in minted:
             self.candidates[candidate.path] = candidate
             self.states[candidate.path] = state_of(candidate.step)
+            if candidate.step.finish is Finish.BARRED:
+                self._dropped[candidate.path] = None
             if prompt is not None:
                 self.prompts[candidate.path] = prompt
         return tuple(minted)

@@ -343,6 +343,7 @@ class Extend:
     rules: Rules = NO_RULES
     model: str = ""  # which of the run's generators; "" is the one, "small" its smaller sibling
     prompt: str | None = None  # the question that the rows answer, where it is one of the strategy's own
+    parted: bool = False  # whether the search has asked such questions: what stands above a path may be another text
 
     @property
     def digest(self) -> str:

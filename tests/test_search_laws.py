@@ -76,7 +76,8 @@ VARIANTS: tuple[Part, ...] = (
     Part("self-agreement", {"n": 3, "room": 9}),
     Part("awrs", {"n": 3, "pattern": r"(good\d |\n\n|\\boxed\{\d\})*", "ess": 0.8, "peek": 9}),
 )
-CASES = [*(Part(name) for name in STRATEGIES), *VARIANTS]
+# the variants take as long as all the defaults together
+CASES = [*(Part(name) for name in STRATEGIES), *(pytest.param(part, marks=pytest.mark.slow) for part in VARIANTS)]
 WORLD = World()
 
 
@@ -88,7 +89,7 @@ def test_every_strategy_keeps_every_law(part: Part, law: str) -> None:
 
 
 def test_the_variants_are_of_registered_strategies_and_differ() -> None:
-    strategies = [repr(build(part)) for part in CASES]
+    strategies = [repr(build(part)) for part in (*map(Part, STRATEGIES), *VARIANTS)]
     assert len(set(strategies)) == len(strategies)
 
 

@@ -47,8 +47,8 @@ SIZES: dict[str, dict[str, object]] = {
     "rebase": {"n": 4},
     "rstar": {"k": 2, "simulations": 6},
 }
-# with a verifier that says nothing it gains all the same: its prior is the generator's own probability, higher for right steps
-GAINS = {"mcts"}
+# with a verifier that says nothing these gain all the same: by the generator's own probability, or by a vote
+GAINS = {"adaptive-consistency", "early-stopping", "mcts"}
 
 
 class Bag:

@@ -43,11 +43,11 @@ POOL = f"best-of-n:n={SAMPLES},select=best"
 SIZES = (1, 2, 4, 8, 16, 32)
 SELECTORS = {"best-of-n": "best", "majority": "majority", "weighted": "weighted", "borda": "borda"}
 SETTINGS: Mapping[str, Sequence[str]] = {
-    "beam": [f"beam:n={n},keep={k}" for n, k in ((4, 2), (8, 4), (16, 4))],
-    "dvts": [f"dvts:n={n},width={w}" for n, w in ((4, 2), (8, 4), (16, 4))],
-    "rebase": [f"rebase:n={n}" for n in (4, 8, 16)],
-    "particles": [f"particles:n={n}" for n in (4, 8, 16)],
-    "astar": [f"astar:k={k}" for k in (1, 2, 3, 4, 6, 8)],
+    "beam": [f"beam:n={n},keep={k}" for n, k in ((2, 1), (4, 2), (8, 4))],
+    "dvts": [f"dvts:n={n},width={w}" for n, w in ((2, 2), (4, 2), (8, 4))],
+    "rebase": [f"rebase:n={n}" for n in (2, 4, 8)],
+    "particles": [f"particles:n={n}" for n in (2, 4, 8)],
+    "astar": [f"astar:k={k}" for k in (2, 3, 4, 6)],
     "astar-rises": ["astar:k=4,cost=rises"],
     "astar-greedy": ["astar:k=4,cost=greedy"],
     "first-finish": [f"first-finish:n={n},m={m}" for n, m in ((4, 2), (8, 3), (16, 7))],

@@ -10,7 +10,7 @@ from search.strategies import Strategy
 from search.tree import Tree
 from search.types import Budget, Encoder, Join, Problem, Sampling, Verifier
 
-from .generator import DiceGenerator
+from .generator import DiceGenerator, Refused
 from .verifier import DiceVerifier
 from .world import WORLD, Dice, boxed, question_of
 
@@ -48,6 +48,8 @@ def play(
             tokens_limit=TOKENS,
             verifier=judge.name,
             join=join,
+            encode=_unreadable,
+            render=_unreadable,
         )
         searches.append(Search(key, tree, strategy))
     outcomes = sorted(driver.drive(searches), key=lambda outcome: outcome.search.key)
@@ -55,6 +57,10 @@ def play(
         if outcome.exception is not None:
             raise outcome.exception
     return outcomes
+
+
+def _unreadable(text: str) -> tuple[int, ...]:
+    raise Refused("dice read no text of a strategy's own")
 
 
 def is_right(outcome: Outcome) -> bool:

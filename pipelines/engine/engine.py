@@ -203,7 +203,7 @@ class Engine:
             ticket.partable = fits and not ticket.lockstep
             ticket.lockstep = fits
         self.kept.drop(search, request.dropped)
-        if request.prompt is not None:
+        if request.parted or request.prompt is not None:
             self.kept.part(search)
         unit = _Unit()
         for index, row in enumerate(request.rows):
