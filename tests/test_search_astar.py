@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate, pairwise
 
+import plays
 import pytest
 from fakes import (
     DIGIT,
@@ -389,3 +390,53 @@ def test_every_scored_successor_is_one_pass_and_every_token_is_counted() -> None
 def test_bad_parameters_are_refused(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         AStar(**wrong)  # type: ignore[arg-type]
+
+
+LATE = {"0": plays.word(0), "1": plays.word(1), "1.0": plays.ends(2), "0.0": plays.word(3), "0.0.0": plays.ends(1)}
+LATE_R = {"0": 0.1, "1": 0.95, "1.0": 0.95, "0.0": 0.1, "0.0.0": 0.1}
+
+
+def test_a_state_that_stays_open_gets_new_children_where_the_first_were_wrong() -> None:
+    """Closed after k children, A* had to follow a wrong first step to its end, whatever the verifier said of it."""
+    _, closed, asked = plays.searched(AStar(k=1), LATE, LATE_R)
+    assert (closed.answer, asked) == ("1", [("0",), ("0.0",), ("0.0.0",)])
+    tree, choice, asked = plays.searched(AStar(k=1, reopen=0.1), LATE, LATE_R)
+    assert (choice.answer, asked) == ("2", [("0",), ("1",), ("1.0",)])
+    assert tree.states["0"] == (State.PRUNED, "left in the frontier")
+
+
+def test_taking_a_state_again_costs_more_each_time() -> None:
+    """f of the root is 0.5, 0.7, 0.9, 1.1; the steps of r = 0.1 have f = 0.9, and the deeper goes first."""
+    texts = {"0": plays.word(0), "1": plays.word(1), "2": plays.word(2), "0.0": plays.ends(1), "1.0": plays.ends(3)}
+    rewards = {"0": 0.1, "1": 0.1, "2": 0.1, "0.0": 0.1, "1.0": 0.1}
+    _, choice, asked = plays.searched(AStar(k=1, reopen=0.2), texts, rewards)
+    assert asked[:3] == [("0",), ("1",), ("0.0",)]
+    assert choice.answer == "1"
+
+
+def test_a_text_that_comes_again_from_a_state_taken_again_is_merged() -> None:
+    texts = {
+        "0": plays.word(0),
+        "1": plays.word(0),
+        "2": plays.word(2),
+        "2.0": plays.ends(2),
+        "0.0": plays.word(4),
+        "0.0.0": plays.ends(1),
+    }
+    rewards = {"0": 0.1, "1": 0.1, "2": 0.9, "2.0": 0.9, "0.0": 0.1, "0.0.0": 0.1}
+    tree, choice, _ = plays.searched(AStar(k=1, reopen=0.05), texts, rewards)
+    assert tree.states["1"] == (State.MERGED, "same text as an earlier state")
+    assert choice.answer == "2"
+
+
+def test_a_search_that_never_closes_a_state_ends_with_its_expansions() -> None:
+    texts = {str(i): plays.word(i % 7) for i in range(40)} | {f"{i}.{j}": plays.word(j) for i in range(40) for j in range(40)}
+    _, choice, asked = plays.searched(AStar(k=1, reopen=0.01, expansions=12), texts, dict.fromkeys(texts, 0.2))
+    assert len(asked) == 12
+    assert choice.path is None
+
+
+def test_a_reopening_that_costs_nothing_or_no_number_is_refused() -> None:
+    for bad in (-0.1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="reopen must be 0"):
+            AStar(reopen=bad)

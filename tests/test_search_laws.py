@@ -56,6 +56,8 @@ VARIANTS: tuple[Part, ...] = (
     Part("astar", {"k": 3, "cost": "rises", "goals": 3, "select": "weighted"}),
     Part("astar", {"k": 2, "cost": "greedy"}),
     Part("astar", {"k": 3, "pops": 3, "frontier": 4}),
+    Part("astar", {"k": 1, "reopen": 0.1, "root": 0.9}),
+    Part("astar", {"k": 2, "reopen": 0.05, "pops": 2, "frontier": 3, "lookahead": 1}),
     Part("astar", {"k": 2, "lookahead": 1, "goals": 2, "goal_on_pop": False}),
     Part("beam", {"n": 4, "keep": 2, "lookahead": 2}),
     Part("best-first", {"k": 3, "pops": 2, "lookahead": 2}),

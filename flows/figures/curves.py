@@ -48,6 +48,7 @@ SETTINGS: Mapping[str, Sequence[str]] = {
     "rebase": [f"rebase:n={n}" for n in (2, 4, 8)],
     "particles": [f"particles:n={n}" for n in (2, 4, 8)],
     "astar": [f"astar:k={k}" for k in (2, 3, 4, 6)],
+    "astar-reopen": [f"astar:k=1,reopen={d},root=0.9" for d in (0.2, 0.1, 0.05, 0.025)],
     "astar-rises": ["astar:k=4,cost=rises"],
     "astar-greedy": ["astar:k=4,cost=greedy"],
     "first-finish": [f"first-finish:n={n},m={m}" for n, m in ((4, 2), (8, 3), (16, 7))],
@@ -98,7 +99,7 @@ def measured(asked: Asked, only: Sequence[str]) -> tuple[Curves, list[Point]]:
 def versus(curves: Curves, every: Sequence[Point]) -> Iterator[tuple[str, dict[str, Span]]]:
     """Each setting of A* with its ratios: what best-of-n costs at equal accuracy over what it costs."""
     if every:
-        for name in ("astar", "astar-rises", "astar-greedy"):
+        for name in ("astar", "astar-reopen", "astar-rises", "astar-greedy"):
             for each in curves.get(name, []):
                 yield each.name, {what: ratio(every, each, what) for what in COSTS}
 
