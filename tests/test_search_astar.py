@@ -406,11 +406,11 @@ def test_a_state_that_stays_open_gets_new_children_where_the_first_were_wrong() 
 
 
 def test_taking_a_state_again_costs_more_each_time() -> None:
-    """f of the root is 0.5, 0.7, 0.9, 1.1; the steps of r = 0.1 have f = 0.9, and the deeper goes first."""
+    """f of the root is 0.5, then 0.7, 0.9 and 1.1; the steps of r = 0.1 have 0.9, and of equal f the higher r goes first."""
     texts = {"0": plays.word(0), "1": plays.word(1), "2": plays.word(2), "0.0": plays.ends(1), "1.0": plays.ends(3)}
     rewards = {"0": 0.1, "1": 0.1, "2": 0.1, "0.0": 0.1, "1.0": 0.1}
     _, choice, asked = plays.searched(AStar(k=1, reopen=0.2), texts, rewards)
-    assert asked[:3] == [("0",), ("1",), ("0.0",)]
+    assert asked[:4] == [("0",), ("1",), ("2",), ("0.0",)]
     assert choice.answer == "1"
 
 
