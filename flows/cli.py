@@ -76,7 +76,7 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 @app.command()
 def solve(
     question: Annotated[str, typer.Argument(help="The question, as the generator is to read it.")],
-    strategy: StrategyOption = "astar",
+    strategy: StrategyOption = "astar:k=1,reopen=0.1,root=0.9",
     settings: SettingOption = [],  # noqa: B006  typer copies it
     verifier: VerifierOption = "prm",
     generator: GeneratorOption = "bundled",
@@ -334,7 +334,7 @@ def doctor(
 
 @app.command()
 def demo(
-    problems: Annotated[int, typer.Option(help="Held-out problems of each family.")] = 100,
+    problems: Annotated[int, typer.Option(help="Held-out problems of each family.")] = 60,
     plain: PlainOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import FAMILIES, STRATEGIES
+from flows.demo import FAMILIES, OTHERS, STRATEGIES
 
 
 @pytest.mark.slow
@@ -31,10 +31,13 @@ def test_the_demo_prints_its_tables_and_leaves_its_runs_in_the_database(tmp_path
         assert f"{family}: 5 held-out problems" in done.stdout
     for strategy in STRATEGIES:
         assert len(re.findall(rf"^{re.escape(strategy)} +[01]\.\d\d\d  \[", done.stdout, re.MULTILINE)) == len(FAMILIES)
+    for strategy in OTHERS:
+        assert re.search(rf"^{re.escape(strategy)} +[01]\.\d\d\d  \[", done.stdout, re.MULTILINE), strategy
     assert re.search(r"\d+ s in all: \d+ generating, \d+ verifying, \d+ \(\d+%\)", done.stdout)
     assert done.stdout.count("ponderosa ") == 3  # what to try next
     with sqlite3.connect(tmp_path / ".ponderosa" / "ponderosa.db") as connection:
         runs = connection.execute("select status, count(*) from run group by 1").fetchall()
         ended = connection.execute("select status, count(*) from attempt group by 1").fetchall()
-    assert runs == [("done", len(FAMILIES) * len(STRATEGIES))]
-    assert ended == [("done", 5 * len(FAMILIES) * len(STRATEGIES))]
+    made = len(FAMILIES) * len(STRATEGIES) + len(OTHERS)
+    assert runs == [("done", made)]
+    assert ended == [("done", 5 * made)]

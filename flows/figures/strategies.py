@@ -12,36 +12,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from flows.figures.measured import Span, accuracies, point, runs, said
+from flows.sizes import words
 from flows.tables import console, number, table
 from search.strategies import STRATEGIES
 from store import queries
 from store.database import open_database
 
-# the words of each strategy that has a size; the others, and those not named here, are run as they are by default
-SIZED: Mapping[str, Sequence[str]] = {
-    "adaptive-consistency": ("adaptive-consistency:n=8",),
-    "best-of-n": tuple(f"best-of-n:n=8,select={s}" for s in ("majority", "borda", "best", "weighted")),
-    "deepconf": ("deepconf:n=8,warmup=4,window=16",),
-    "diverse-beam": ("diverse-beam:n=8,groups=4",),
-    "early-stopping": ("early-stopping:n=8,window=4",),
-    "fetch": ("fetch:of=beam,how=equation,n=8,keep=4", "fetch:of=beam,how=embedding,distance=0.01,n=8,keep=4"),
-    "first-finish": ("first-finish:n=8,m=3",),
-    "last-finish": ("last-finish:n=8,m=3",),
-    "awrs": ("awrs:n=8",),
-    "mcts": ("mcts:k=4,simulations=16",),
-    "pg-td": ("pg-td:k=3,simulations=8",),
-    "plan-search": ("plan-search:observations=4,size=2,combinations=8",),
-    "rebase": ("rebase:n=8",),
-    "rstar": ("rstar:k=4,simulations=8",),
-    "stochastic-beam": ("stochastic-beam:n=8",),
-}
 WIDTH = 150  # of the table
 COSTS = ("generated_tokens", "sequential_tokens", "verifier_passes", "embedding_tokens", "small_tokens")
 
@@ -54,11 +37,6 @@ class Line:
     accuracy: Span | None = None
     costs: tuple[float, ...] = ()  # COSTS, then seconds
     reason: str = ""
-
-
-def words() -> list[str]:
-    """What is run: all that is registered, in the order of names."""
-    return [each for name in STRATEGIES for each in SIZED.get(name, (name,))]
 
 
 def line(strategy: str, problems: str, verifier: str, seeds: Sequence[int], database: str) -> Line:
