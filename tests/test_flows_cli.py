@@ -127,7 +127,7 @@ BAD = [
     (
         ("solve", "q", "--strategy", "best_of_n"),
         2,
-        "unknown strategy 'best_of_n'; did you mean 'best-of-n'? (adaptive-consistency, allocated, astar",
+        "unknown strategy 'best_of_n'; did you mean 'best-of-n'? (adadec, adaptive-consistency, allocated, astar",
     ),
     (("solve", "q", "--strategy", "beam:select=majorty"), 2, "unknown selector 'majorty'; did you mean 'majority'? (best, "),
     (("solve", "q", "--strategy", "best-of-n:n=0"), 2, "n must be at least 1, not 0"),

@@ -12,8 +12,8 @@ from flows.figures.judged import Judged
 from flows.figures.measured import Point, Pools, accuracies, cost_at, difference, point, pools, ratio, ratio_of, runs, whole
 from flows.figures.noise import Oracle, labels
 from flows.figures.plots import draw
-from flows.figures.strategies import SIZED, words
 from flows.parts import spec
+from flows.sizes import SIZED, words
 from pipelines.dice import Dice, DiceVerifier, dice_problems, play
 from search.estimate import Pool, pass_at_k
 from search.select import Entry, Selector
