@@ -197,7 +197,9 @@ class Tree:
         dropped, self._dropped = tuple(self._dropped), {}
         drawing, (flops, seconds) = sampling or self.sampling, self._remainder
         bounds = (allowance, flops, seconds)
-        reply = yield Extend(tuple(rows), until, drawing, first, *bounds, self.stops, dropped, rules, model, prompt, bool(self.prompts))
+        reply = yield Extend(
+            tuple(rows), until, drawing, first, *bounds, self.stops, dropped, rules, model, prompt, bool(self.prompts)
+        )
         if not isinstance(reply, Extension):
             raise TypeError(f"an Extend was answered with {type(reply).__name__}")
         if len(reply.steps) != len(rows):

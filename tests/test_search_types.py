@@ -17,7 +17,7 @@ from search.checks import one_of, positive
 from search.ledger import Usage
 from search.packing import rounded
 from search.select import SELECTORS, Selector
-from search.strategies import STRATEGIES, build
+from search.strategies import STRATEGIES, build, resolved
 from search.strategies.astar import AStar
 from search.strategies.best_of_n import BestOfN
 from search.strategies.first_finish import FirstFinish
@@ -569,3 +569,12 @@ def test_a_verifier_without_a_value_gives_a_reason_in_any_case() -> None:
     assert scored("0", "fake", (), "no final answer", Join.MIN).reason == "no final answer"
     assert scored("0", "fake", (), "", Join.MIN).reason == "the verifier gave no value"
     assert scored("0", "fake", (0.0, 1.0), "", Join.MEAN).value == 0.5
+
+
+def test_a_parameter_that_a_strategy_got_later_changes_no_id_where_it_is_off() -> None:
+    """The same command found its run of the version before no more, and began another."""
+    before = Part("astar", {"k": 4, "cost": "consistent", "expansions": 64, "goals": 1, "root": 0.5, "select": "best"})
+    assert resolved(Part("astar")) == before
+    assert resolved(before) == before
+    assert resolved(Part("astar", {"reopen": 0.1})).params == {**before.params, "reopen": 0.1}
+    assert resolved(Part("beam")).params == {"n": 8, "keep": 4, "depth": 40, "select": "best"}

@@ -116,7 +116,10 @@ def resolved(part: Part) -> Part:
 
 
 def _params(built: Strategy) -> dict[str, Any]:
-    params: dict[str, Any] = {f.name: getattr(built, f.name) for f in fields(built)}  # type: ignore[arg-type]
+    # what a strategy got later is left out where it is off, so that the runs from before keep their ids
+    later = getattr(type(built), "later", ())
+    every = [(f, getattr(built, f.name)) for f in fields(built)]  # type: ignore[arg-type]
+    params: dict[str, Any] = {f.name: value for f, value in every if f.name not in later or value != f.default}
     inner, selector = params.pop("inner", None), params.pop("select", None)
     if inner is not None:
         params |= _params(inner)

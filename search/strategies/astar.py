@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 from search.checks import at_least_zero, one_of, positive
 from search.select import Selector, entries
@@ -84,6 +84,8 @@ class AStar:
     reopen: float = 0.0  # f that an expanded state costs more each time it is taken again for k new children; 0: it is closed
     goal_on_pop: bool = True  # False: a solution is a goal once generated, whatever stands before it
     select: Selector = Selector("best")
+
+    later: ClassVar = ("lookahead", "frontier", "pops", "reopen", "goal_on_pop")  # parameters of the second version
 
     def __post_init__(self) -> None:
         positive(k=self.k, expansions=self.expansions, goals=self.goals, pops=self.pops)

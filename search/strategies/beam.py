@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from search.checks import at_least_zero, positive
 from search.select import Selector, entries
@@ -44,6 +45,8 @@ class Beam:
     depth: int = 40
     lookahead: int = 0  # greedy steps after which an open candidate is scored
     select: Selector = Selector("best")
+
+    later: ClassVar = ("lookahead",)  # parameters of the second version
 
     def __post_init__(self) -> None:
         positive(n=self.n, keep=self.keep, depth=self.depth)
