@@ -179,7 +179,10 @@ def _texts(outcome: object) -> dict[str, str]:
     return {path: c.step.text for path, c in outcome.search.tree.candidates.items()}  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+SHAPES = ("astar", "beam", "best-of-n", "contrastive", "entropy-adaptive", "first-finish", "greedy", "stochastic-beam")
+
+
+@pytest.mark.parametrize("name", [*SHAPES, *(pytest.param(n, marks=pytest.mark.slow) for n in STRATEGIES if n not in SHAPES)])
 def test_a_budget_of_flops_is_passed_by_one_scored_trace_at_most(database: Database, name: str) -> None:
     whole_spec = spec(PROBLEMS, SETTINGS[name])
     whole = work.evaluate(database, whole_spec)

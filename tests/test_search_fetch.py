@@ -25,13 +25,19 @@ INNER: dict[str, dict[str, object]] = {
     "rebase": {"n": 8},
     "rstar": {"k": 4, "simulations": 8},
 }
+SLOW = pytest.mark.slow
 CASES = [
-    *(Part("fetch", {"of": name, **INNER[name]}) for name in Fetch.wraps),
-    *(Part("fetch", {"of": name, "score": "one", "distance": 0.7, **INNER[name]}) for name in ("astar", "beam", "mcts")),
-    Part("fetch", {"of": "beam", "how": "equation", "n": 8, "keep": 2}),
-    Part("fetch", {"of": "beam", "lookahead": 1, "n": 6, "keep": 2}),
-    Part("fetch", {"of": "beam", "distance": 2.0, "n": 8, "keep": 4, "select": "majority"}),
-    Part("fetch", {"of": "astar", "lookahead": 1, "k": 4, "expansions": 12, "linkage": "single"}),
+    *(pytest.param(Part("fetch", {"of": name, **INNER[name]}), marks=() if name == "beam" else SLOW) for name in Fetch.wraps),
+    *(
+        pytest.param(part, marks=SLOW)
+        for part in (
+            *(Part("fetch", {"of": of, "score": "one", "distance": 0.7, **INNER[of]}) for of in ("astar", "beam", "mcts")),
+            Part("fetch", {"of": "beam", "how": "equation", "n": 8, "keep": 2}),
+            Part("fetch", {"of": "beam", "lookahead": 1, "n": 6, "keep": 2}),
+            Part("fetch", {"of": "beam", "distance": 2.0, "n": 8, "keep": 4, "select": "majority"}),
+            Part("fetch", {"of": "astar", "lookahead": 1, "k": 4, "expansions": 12, "linkage": "single"}),
+        )
+    ),
 ]
 WORLD = World()
 
