@@ -14,7 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, inspect, select, text
-from test_store_fakes import drive_all, make_problems, make_spec, make_step, rows, unpacked
+from test_store_fakes import drive_all, make_problems, make_spec, make_step, rows, stored_run, unpacked
 
 import store.database
 import store.values
@@ -28,7 +28,7 @@ from store.runs import begin_run, find_run, planned, problem_key, restart, unrep
 from store.values import exact_text
 
 ROOT = Path(__file__).parent.parent
-OLD = schema.VERSIONS[:-1]
+OLD = ("0001", "0002")  # what 0003 stored otherwise; what later versions add has tests of its own
 SPEC = make_spec(n=2)
 LONG = "therefore the answer is 2. " * 40
 RECOMPUTED = {"0002": {"recomputed_tokens": 1, "drafted_tokens": 6, "accepted_tokens": 4}}
@@ -358,6 +358,35 @@ def test_who_opens_it_at_the_same_time_waits_and_finds_it_migrated(old: str, mon
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(opening, range(4))) == [5] * 4
     assert len(upgrades) == 1
+
+
+@pytest.fixture
+def of_0003(where: str) -> str:
+    """A database with two searches, as 0003 would have left it."""
+    with open_database(where) as db:
+        stored_run(db, SPEC, 2)
+        with db.write() as connection:
+            connection.execute(text("ALTER TABLE candidate DROP COLUMN prompt"))
+            connection.execute(text("ALTER TABLE attempt DROP COLUMN small_tokens"))
+            connection.execute(text("UPDATE attempt SET status = 'pending' WHERE id = 2"))
+            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0003'"))
+    return where
+
+
+def test_0004_adds_what_is_known_and_leaves_the_rest_as_it_was(of_0003: str) -> None:
+    before = held(of_0003)
+    with open_database(of_0003) as db:
+        with db.read() as connection:
+            assert compare_metadata(MigrationContext.configure(connection, opts=OPTIONS), schema.metadata) == []
+        assert [row["small_tokens"] for row in rows(db, schema.attempt)] == [0, None], "an open attempt's ledger is not known"
+        assert {row["prompt"] for row in rows(db, schema.candidate)} == {None}
+        assert len(queries.entries(db, SPEC.id)) == 1
+    after = held(of_0003)
+    for table in ("candidate", "score", "reply", "problem", "run"):
+        names, *old_rows = before[table]
+        columns, *new_rows = after[table]
+        kept = [columns.index(name) for name in names]
+        assert sorted((tuple(row[i] for i in kept) for row in new_rows), key=repr) == old_rows, table
 
 
 def test_a_newer_version_is_refused_by_name_and_left_as_it_was(where: str) -> None:
