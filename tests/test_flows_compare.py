@@ -12,12 +12,14 @@ from sqlalchemy import text
 from test_flows_cli import ponderosa
 from test_store_fakes import drive_all, make_problems, make_spec, new_database, stored_run
 
+from flows import work
+from flows.parts import spec
 from search.estimate import Pool, estimates, expected_max
 from search.select import Selector
 from search.types import Budget, Problem, RunSpec, seed_of
 from store import queries
 from store.compare import Side, adjusted, common, paired, side
-from store.database import Database
+from store.database import Database, open_database
 from store.equal_cost import at_equal_cost
 from store.runs import begin_run, find_run, grade, planned, problem_key
 from store.solutions import solutions
@@ -192,16 +194,10 @@ def test_what_cannot_be_cut_down_is_said_to_be_no_comparison_at_equal_cost(db: D
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
-    for name, strategy, more in (
-        ("one", "greedy", ()),
-        ("six", "best-of-n:n=6", ()),
-        ("six-1", "best-of-n:n=6", ("--seed", "1")),
-    ):
-        words = ("--problems", "word:count=4", "--strategy", strategy, "--name", name, "--plain", "-d", "a.db", *more)
-        done = ponderosa("run", *words, cwd=folder)
-        assert done.returncode == 0, done.stderr
-    assert ponderosa("run", "--problems", "word:count=2", "--strategy", "greedy", "--name", "two", "--plain", "-d", "a.db",
-                     cwd=folder).returncode == 0  # fmt: skip
+    with open_database(folder / "a.db") as opened:
+        for name, strategy, seed in (("one", "greedy", 0), ("six", "best-of-n:n=6", 0), ("six-1", "best-of-n:n=6", 1)):
+            work.evaluate(opened, spec("word:count=4", strategy, seed=seed), name)
+        work.evaluate(opened, spec("word:count=2", "greedy"), "two")
     return folder
 
 

@@ -14,6 +14,8 @@ from sqlalchemy import text
 from test_flows_cli import ponderosa
 from test_store_fakes import FakeVerifier, make_spec, new_database, stored_run
 
+from flows import work
+from flows.parts import spec
 from flows.reselect import about, parsed
 from search.estimate import Pool, estimates
 from search.select import SELECTORS, Entry, Selector
@@ -30,12 +32,9 @@ from verifiers.grade import Graders, Verdict
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two runs on the bundled models: best-of-6 and a beam."""
     folder = tmp_path_factory.mktemp("reselect")
-    for strategy in ("best-of-n:n=6,select=best", "beam:n=4,keep=2"):
-        name = strategy.partition(":")[0]
-        done = ponderosa(
-            "run", "--problems", "word:count=4", "--strategy", strategy, "--name", name, "--plain", "-d", "a.db", cwd=folder
-        )
-        assert done.returncode == 0, done.stderr
+    with open_database(folder / "a.db") as opened:
+        for strategy in ("best-of-n:n=6,select=best", "beam:n=4,keep=2"):
+            work.evaluate(opened, spec("word:count=4", strategy), strategy.partition(":")[0])
     return folder
 
 
