@@ -37,9 +37,11 @@ def scalar(text: str) -> int | float | bool | str:
         return text.lower() == "true"
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        # what would be written otherwise may be a name or a pattern: 007, 1.50. Who wants a number of it reads it as one
+        return number if str(number) == text else text
     return text
 
 

@@ -39,7 +39,7 @@ class Entry:
 def entries(tree: Tree, candidates: Sequence[Candidate]) -> list[Entry]:
     """The pool of a live search. What was merged into a candidate with its say kept is in it once, for itself; with the
     candidate's score where it was not judged."""
-    heads = {path: candidate.path for candidate in candidates for path in tree.members(candidate.path)}
+    heads = {path: tree.head(path) for candidate in candidates for path in tree.members(candidate.path)}
     pool, paths = [], [tree.steps(path) for path in heads]
     source, traces = confidences(paths)
     for (path, head), steps, trace in zip(heads.items(), paths, traces, strict=True):

@@ -420,3 +420,32 @@ def test_wrong_parameters_are_refused_in_one_line() -> None:
     ):
         with pytest.raises(ValueError, match=says):
             make()
+
+
+def test_a_lookahead_that_the_budget_ends_before_its_first_token_is_not_the_best(model: TextModel) -> None:
+    """An empty row has a merit of 0, above all others, and no token to take."""
+    from search.types import Budget
+
+    for flops in (2e8, 3e8, 4e8, 6e8):
+        question = Question("q", PROMPT, model.encode(PROMPT))
+        tree = Tree(question, boxed, budget=Budget(flops=flops), tokens_limit=120, encode=model.plainly, render=model.encode)
+        (outcome,) = Driver(model.engine).drive([Search(0, tree, AdaDec(threshold=0.3))])
+        assert outcome.exception is None, outcome.exception
+
+
+def test_a_text_that_was_cut_keeps_its_place_in_the_sample_and_in_the_weights() -> None:
+    """Left out, the rest voted with p alone, and the likeliest single text won against four that say another thing."""
+
+    def table(written: tuple[int, ...]) -> dict[int, float]:
+        if not written:
+            return {1: 0.3, 2: 0.5, 3: 0.2}
+        return {END: 1.0} if written[0] != 3 or len(written) > 20 else {4: 1.0}  # what begins with 3 is longer than allowed
+
+    sums, rounds = Counter[str](), 1200
+    for seed in range(rounds):
+        choice = played(StochasticBeam(n=2), TableGenerator(table), seed).choice
+        assert choice is not None
+        for vote in choice.votes:
+            sums[vote.answer] += vote.weight  # type: ignore[assignment]
+    assert sums["1"] / rounds == pytest.approx(0.3, abs=0.06)
+    assert sums["2"] / rounds == pytest.approx(0.5, abs=0.06)

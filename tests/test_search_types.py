@@ -578,3 +578,11 @@ def test_a_parameter_that_a_strategy_got_later_changes_no_id_where_it_is_off() -
     assert resolved(before) == before
     assert resolved(Part("astar", {"reopen": 0.1})).params == {**before.params, "reopen": 0.1}
     assert resolved(Part("beam")).params == {"n": 8, "keep": 4, "depth": 40, "select": "best"}
+
+
+@pytest.mark.parametrize("word", ["off", "no", "False!", 2])
+def test_a_switch_takes_true_or_false_and_nothing_else(word: object) -> None:
+    """Any word was true, "off" and "no" among them."""
+    with pytest.raises(ValueError, match=f"adaptive-consistency: parallel must be true or false, not '{word}'"):
+        build(Part("adaptive-consistency", {"parallel": word}))
+    assert build(Part("adaptive-consistency", {"parallel": True})).parallel is True  # type: ignore[attr-defined]

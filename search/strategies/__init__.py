@@ -168,11 +168,13 @@ def _cast(owner: str, key: str, value: Any, like: Any) -> Any:
     """The value as the type of the parameter's default."""
     kind = type(like)
     try:
+        if kind is bool and value not in (True, False):
+            raise ValueError
         if kind is int and (isinstance(value, bool) or float(value) != int(float(value))):
             raise ValueError
         return kind(float(value)) if kind is int else kind(value)
     except (TypeError, ValueError, OverflowError):
-        wanted = "a whole number" if kind is int else kind.__name__
+        wanted = {int: "a whole number", bool: "true or false"}.get(kind, kind.__name__)
         raise ValueError(f"{owner}: {key} must be {wanted}, not '{value}'") from None
 
 

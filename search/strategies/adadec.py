@@ -50,9 +50,10 @@ class AdaDec:
             looked = yield from tree.extend(
                 [parent], len(likely), Until.END, sampling=GREEDY, tokens=self.ahead + 1, begins=likely
             )
-            if not looked:
-                break
             tree.mark(looked, State.PRUNED, "lookahead")
-            best = min(looked, key=lambda c: (-merit(c), order(c.path)))
+            begun = [c for c in looked if len(c.step)]  # the budget may end a row before its first token
+            if not begun:
+                break
+            best = min(begun, key=lambda c: (-merit(c), order(c.path)))
             begins = [(int(best.step.tokens[0]),)]
         return Selector("majority")(entries(tree, written))

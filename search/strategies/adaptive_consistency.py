@@ -57,4 +57,4 @@ class AdaptiveConsistency:
         return Selector("majority")(entries(tree, together))
 
     def sure(self, answers: Sequence[str | None]) -> bool:
-        return lead(*top_two(answers)) >= self.threshold
+        return self.threshold < 1 and lead(*top_two(answers)) >= self.threshold

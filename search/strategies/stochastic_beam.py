@@ -52,10 +52,11 @@ class StochasticBeam:
     def search(self, tree: Tree) -> Ask[Choice]:
         start = yield from first(tree, self.n, gumbel=True)
         beam: list[Perturbed] = [(start, 0.0, self._root(tree))] if start else []
+        lost: list[float] = []  # G of the texts that were cut: each keeps its place
         while any(not c.finished for c, _, _ in beam):
             options = [option for each in beam for option in self._children(*each)]
             options.sort(key=lambda option: (-option[3], order(option[0].path), option[1]))
-            kept = options[: self.n]
+            kept = options[: self.n - len(lost)]
             tokens = [(c, token) for c, token, _, _ in kept if token >= 0]
             made = yield from written(tree, tokens, self.n, gumbel=True)
             found = {(c.parent, int(c.step.tokens[0])): c for c in made}
@@ -64,13 +65,16 @@ class StochasticBeam:
                 child = c if token < 0 else found.get((c.path, token))
                 if child is not None and (child.finished or child.step.ahead is not None):
                     after.append((child, phi, g))
+                else:
+                    lost.append(g)
             stay = {c.path for c, _, _, _ in kept}
             tree.mark((c for c, _, _ in beam if c.path not in stay), State.PRUNED, "left the beam")
             beam = after
             if tree.spent:
                 tree.mark(going_on(c for c, _, _ in beam), State.PRUNED, "the budget is spent")
                 break
-        return self._voted(tree, [each for each in beam if each[0].finished])
+        lost += [g for c, _, g in beam if not c.finished]
+        return self._voted(tree, [each for each in beam if each[0].finished], lost)
 
     def _root(self, tree: Tree) -> float:
         """G of the empty text: drawn, for the weights; which texts are drawn does not depend on it."""
@@ -86,12 +90,12 @@ class StochasticBeam:
         children = zip(ahead.tokens.tolist(), ahead.logprobs.tolist(), keys, strict=True)
         return [(parent, token, phi + logprob, lowered(g, keys[0], key)) for token, logprob, key in children]
 
-    def _voted(self, tree: Tree, sample: list[Perturbed]) -> Choice:
+    def _voted(self, tree: Tree, sample: list[Perturbed], lost: list[float]) -> Choice:
         pool = entries(tree, [c for c, _, _ in sample])
-        if len(sample) < self.n or self.n == 1:  # all that there is: each counts with its own probability
+        if len(sample) + len(lost) < self.n or self.n == 1:  # all that there is: each counts with its own probability
             weights = [math.exp(phi) for _, phi, _ in sample]
         else:
-            kappa = min(g for _, _, g in sample)
+            kappa = min([g for _, _, g in sample] + lost, default=0.0)
             weights = [weight(phi, kappa) if g > kappa else 0.0 for _, phi, g in sample]
         counted = [(e, w) for e, w in zip(pool, weights, strict=True) if e.answer is not None]
         if not counted:

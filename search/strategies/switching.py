@@ -42,7 +42,7 @@ class Switching:
         while True:
             small = model == "small"
             # strictly above for the small one: a mean of exactly tau is the small one's
-            edge = math.nextafter(above, math.inf) if small else above
+            edge = math.nextafter(above, math.inf) if small else above if above else -1.0  # tau = 0 is the large one alone
             pause = Pause(above=edge, window=self.window, falling=not small, least=least)
             written = yield from tree.extend([parent], until=Until.END, rules=Rules(pause=pause), model=model)
             if not written or written[0].step.ahead is None:
