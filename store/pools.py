@@ -38,9 +38,10 @@ def pools(
 
     Any Selector can be replayed over a pool. The arithmetic is that of search.select.entries, in its order, so the
     numbers are equal to the last bit. Two things differ: what FETCH merged without judging it has no value here, and a text
-    that was to be answered (a plan, say) and was not, since the budget ended, is here as a solution. A statistic that was not finite becomes the lowest there is. `verifier` is only
-    needed where several have scored the run. With `confidences`, entries have the confidences of their tokens, which deepconf
-    needs and which take several times as long to read. Memory does not grow with the run.
+    that was to be answered (a plan, say) and was not, since the budget ended, is here as a solution. A statistic that was not
+    finite becomes the lowest there is. `verifier` is only needed where several have scored the run. With `confidences`, entries
+    have the confidences of their tokens, which deepconf needs and which take several times as long to read. Memory does not
+    grow with the run.
     """
     closed = select(_A.id).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
     with db.read() as connection:
