@@ -47,6 +47,9 @@ SIZES: dict[str, dict[str, object]] = {
     "rebase": {"n": 4},
     "rstar": {"k": 2, "simulations": 6},
 }
+OFTEN = ("astar", "beam", "best-of-n", "dvts", "particles", "rebase")
+# the others take their turn with what is slow: all together take minutes
+QUICK = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES]
 # with a verifier that says nothing these gain all the same: by the generator's own probability, or by a vote
 GAINS = {"adaptive-consistency", "early-stopping", "mcts"}
 
@@ -162,7 +165,7 @@ def test_waste_is_seen_where_there_is_some() -> None:
     assert sum(wasted(outcome.search.tree) for outcome in outcomes) > 50
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", QUICK)
 def test_with_a_perfect_verifier_a_tree_is_far_above_a_vote_of_as_many_tokens(name: str) -> None:
     if not looked(name)[1]:
         pytest.skip(f"{name} does not go on from parts of solutions")
@@ -194,7 +197,7 @@ def test_with_a_constant_verifier_a_strategy_is_a_sample(name: str) -> None:
     assert within(found, expected, 120) or (gains(name) and found > expected), (found, expected)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", QUICK)
 def test_with_a_verifier_of_noise_alone_a_strategy_is_no_better_than_with_a_constant_one(name: str) -> None:
     """A hidden look at what is right (or at the reference) would show here."""
     if gains(name):
@@ -207,7 +210,7 @@ def test_with_a_verifier_of_noise_alone_a_strategy_is_no_better_than_with_a_cons
 
 
 @pytest.mark.parametrize("kind", ["step", pytest.param("value", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", QUICK)
 def test_accuracy_falls_as_the_verifiers_noise_rises(name: str, kind: Kind) -> None:
     if not looked(name)[0]:
         pytest.skip(f"{name} asks no verifier")
