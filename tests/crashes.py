@@ -36,7 +36,7 @@ from pathlib import Path as FilePath
 from random import Random
 from typing import Any, Protocol
 
-from fakes import FakeGenerator, FakeVerifier, boxed, by_text, question
+from fakes import FakeGenerator, FakeVerifier, boxed, by_text, question, spelled
 from postgres import Postgres
 from sqlalchemy import Connection, delete, event, func, insert, select, text
 from sqlalchemy.engine import Engine
@@ -74,6 +74,9 @@ class FakeModel:
 
     def encode(self, text: str) -> tuple[int, ...]:
         return question(text).tokens
+
+    def plainly(self, text: str) -> tuple[int, ...]:
+        return spelled(text)
 
 
 @dataclass(frozen=True)
