@@ -20,10 +20,14 @@ Head = Callable[[Any], Any]  # hidden states [positions, width] -> outputs [posi
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """A token sequence, and the positions whose outputs are wanted, ascending."""
+    """A token sequence, and the positions whose outputs are wanted, ascending.
+
+    Sequences that begin alike are computed once up to where they part, if they part at a mark or after the first `shared`
+    tokens: those that all sequences of one question begin with."""
 
     ids: tuple[int, ...]
     marks: tuple[int, ...]
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

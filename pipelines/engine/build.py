@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipelines.engine import forward, fused
 from pipelines.engine.engine import Engine
-from pipelines.engine.forward import Forward, ModuleForward, PlainForward
+from pipelines.engine.forward import Forward, HeadlessForward, ModuleForward, PlainForward
 from pipelines.engine.layercast import arithmetic
 from pipelines.engine.memory import DeviceMemory, HostMemory, Shape
 from pipelines.engine.pages import PAGE, Pool, pages_of
@@ -44,8 +45,10 @@ def built(
     sizes = {"context": int(context), "parameters": parameters, "max_rows": rows, "draft": draft}
     why = refused = forward.refusal(model.config)
     if path != "plain" and not refused:
-        memory = _memory(model, int(context), cache_mb, paged)
-        runs = _paged(model, vocabulary, memory, path, int(context), threads or torch.get_num_threads())
+        memory = memory_for(model, int(context), cache_mb, paged)
+        head = model.get_output_embeddings()
+        weight = torch.empty(0) if head is None else head.weight
+        runs = paged_way(model, memory, path, int(context), threads or torch.get_num_threads(), vocabulary.size, weight)
         if not isinstance(runs, str):
             return Engine(runs, vocabulary, Pool(memory.capacity), device=device, page_bytes=memory.page_bytes, **sizes)
         why = runs
@@ -54,7 +57,8 @@ def built(
     return Engine(PlainForward(model, why or "asked for"), vocabulary, Pool(0), device=device, **sizes)
 
 
-def _memory(model: Any, context: int, cache_mb: int, paged: str) -> HostMemory | DeviceMemory:
+def memory_for(model: Any, context: int, cache_mb: int, paged: str = "auto") -> HostMemory | DeviceMemory:
+    """Pages for a model's keys and values. Raises CannotServe where they would not hold one context."""
     device, shape = next(model.parameters()).device, _shape(model.config)
     dtype = arithmetic(model)
     on_host = device.type == "cpu" and dtype != torch.float16 and shape.size % 16 == 0
@@ -69,22 +73,31 @@ def _memory(model: Any, context: int, cache_mb: int, paged: str) -> HostMemory |
 
 
 @torch.inference_mode()
-def _paged(
-    model: Any, vocabulary: Vocabulary, memory: HostMemory | DeviceMemory, path: str, context: int, threads: int
+def paged_way(
+    model: Any,
+    memory: HostMemory | DeviceMemory,
+    path: str,
+    context: int,
+    threads: int,
+    tokens: int,
+    head: Tensor | None = None,
 ) -> Forward | str:
-    """The way asked for over paged memory, or why there is none. Each way is compared with the model's own attention: some
-    models have an attention that transformers' interface does not reach, or that needs more than keys and values."""
+    """The way asked for over paged memory, or why there is none: of a language model with its `head`, or of a model without
+    one. Each way is compared with the model's own attention: some models have an attention that transformers' interface does
+    not reach, or that needs more than keys and values. tokens: how many there are in the vocabulary."""
     unfit = fused.refusal(model) or (None if isinstance(memory, HostMemory) else "its memory is another")
     if path == "fused" and unfit:
         return unfit
-    ids, exact = forward.sample(vocabulary.size, context), arithmetic(model) == torch.float32
-    own = model(input_ids=ids.to(next(model.parameters()).device), use_cache=False).logits[..., : vocabulary.size]
+    ids, exact = forward.sample(tokens, context), arithmetic(model) == torch.float32
+    bare, size = head is None, None if head is None else tokens
+    said = model(input_ids=ids.to(next(model.parameters()).device), use_cache=False)
+    own = said.last_hidden_state if bare else said.logits[..., :size]
 
     def right(way: Forward) -> bool:
-        return forward.agree(forward.paged(way, ids)[..., : vocabulary.size], own, exact)
+        return forward.agree(forward.paged(way, ids)[..., :size], own, exact)
 
     if path in ("auto", "fused") and not unfit and isinstance(memory, HostMemory):
-        quick = fused.FusedForward(model, memory, context, threads)
+        quick = fused.FusedForward(model if bare else model.model, head, memory, context, threads)
         if right(quick):
             return quick
         if path == "fused":
@@ -92,7 +105,7 @@ def _paged(
     before = model.config._attn_implementation
     model.set_attn_implementation(forward.NAME)
     try:
-        module = ModuleForward(model, memory, threads)
+        module = (HeadlessForward if bare else ModuleForward)(model, memory, threads)
         if right(module):
             return module
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError):

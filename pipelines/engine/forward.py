@@ -97,19 +97,25 @@ class ModuleForward(SideBySide):
 
         wanted = np.zeros(max(len(batch.wanted), min(self.least, padded)), dtype=np.int64)
         wanted[: len(batch.wanted)] = batch.wanted
-        # the whole module, not its head alone: some families scale or cap their logits after it
-        out = self.model(
-            input_ids=self._tensor(ids)[None],
-            position_ids=self._tensor(positions)[None],
-            use_cache=False,
-            logits_to_keep=self._tensor(wanted),
-            attend=attend,
-        )
-        logits: Tensor = out.logits[0, : len(batch.wanted)].float()
+        places = {"input_ids": self._tensor(ids)[None], "position_ids": self._tensor(positions)[None]}
+        return self._said(places, self._tensor(wanted), attend)[: len(batch.wanted)].float()
+
+    def _said(self, places: dict[str, Tensor], wanted: Tensor, attend: Callable[..., Tensor]) -> Tensor:
+        """Of the whole module, not of its head alone: some families scale or cap their logits after it."""
+        out = self.model(**places, use_cache=False, logits_to_keep=wanted, attend=attend)
+        logits: Tensor = out.logits[0]
         return logits
 
     def _tensor(self, array: Ints) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+class HeadlessForward(ModuleForward):
+    """A module without a head: the wanted tokens' hidden states, as its last norm leaves them."""
+
+    def _said(self, places: dict[str, Tensor], wanted: Tensor, attend: Callable[..., Tensor]) -> Tensor:
+        hidden: Tensor = self.model(**places, use_cache=False, attend=attend).last_hidden_state[0, wanted]
+        return hidden
 
 
 class PlainForward:

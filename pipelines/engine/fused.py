@@ -20,7 +20,7 @@ from pipelines.engine.forward import least_rows
 from pipelines.engine.memory import Floats, HostMemory
 from pipelines.engine.threads import SideBySide
 
-FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 ROPES = ("default", "linear", "llama3", "yarn")  # whose angles depend on the position alone
 
 T = TypeVar("T")
@@ -69,16 +69,17 @@ class _Work:
 
 
 def refusal(model: Any) -> str | None:
-    """Why a model cannot take the fast path, or None."""
+    """Why a language model, or a model without a head, cannot take the fast path, or None."""
     config, name = model.config, type(model).__name__
-    if name not in FAMILIES:
+    family = name.removesuffix("ForCausalLM").removesuffix("Model")
+    if family not in FAMILIES or name == family:
         return f"{name} is not of its families"
     size = _head_size(config)
     if size % 32 or config.hidden_size % 16 or config.intermediate_size % 16:
         return "its sizes are not multiples of 16"
     if config.hidden_act != "silu" or getattr(config, "mlp_bias", False):
         return "its MLP is another"
-    if name == "LlamaForCausalLM" and config.attention_bias:
+    if family == "Llama" and config.attention_bias:
         return "its attention has an output bias"
     if (config.rope_parameters or {}).get("rope_type", "default") not in ROPES:
         return "its rotary embedding changes with the length"
@@ -92,18 +93,22 @@ def _head_size(config: Any) -> int:
 
 
 class FusedForward(SideBySide):
-    """Llama, Mistral, Qwen2 or Qwen3 over HostMemory."""
+    """Llama, Mistral, Qwen2 or Qwen3 over HostMemory: the model without its head, and the matrix of the head."""
 
-    def __init__(self, model: Any, memory: HostMemory, context: int, threads: int = 1) -> None:
-        config, inner = model.config, model.model
+    def __init__(self, inner: Any, head: Tensor | None, memory: HostMemory, context: int, threads: int = 1) -> None:
+        """head [vocabulary, hidden] gives logits; None gives the hidden states, as the last norm leaves them."""
+        config = inner.config
         self.memory = memory
         self.heads, self.shared, self.size = config.num_attention_heads, memory.shape.heads, memory.shape.size
         self.eps, self.scale = float(config.rms_norm_eps), float(inner.layers[0].self_attn.scaling)
         self.embedding: Tensor = inner.embed_tokens.weight.detach()
         self.layers = [_layer(block, self.size) for block in inner.layers]
-        head = model.lm_head.weight.detach() * inner.norm.weight.detach()
-        self.vocabulary = head.shape[0]
-        self.head = torch.nn.functional.pad(head, (0, 0, 0, -len(head) % 16)).t().contiguous()  # rows that `choose` can read
+        self.gain: Tensor = inner.norm.weight.detach()
+        self.outputs = len(self.gain)
+        self.head: Tensor | None = None
+        if head is not None:
+            padded = torch.nn.functional.pad(head.detach() * self.gain, (0, 0, 0, -len(head) % 16))
+            self.outputs, self.head = len(head), padded.t().contiguous()  # rows that `choose` can read
         cosine, sine = inner.rotary_emb(torch.zeros(1, 1, 1), torch.arange(context)[None])
         half = self.size // 2
         self.cosine, self.sine = (x[0, :, :half].float().contiguous().numpy() for x in (cosine, sine))
@@ -115,7 +120,7 @@ class FusedForward(SideBySide):
         super().__init__(threads)
 
     def __call__(self, batch: Batch) -> Tensor:
-        return super().__call__(batch)[:, : self.vocabulary]
+        return super().__call__(batch)[:, : self.outputs]
 
     def _work(self) -> _Work:
         """The calling thread's buffers."""
@@ -149,11 +154,11 @@ class FusedForward(SideBySide):
         wanted = len(batch.wanted)
         last = torch.zeros(max(wanted, self.least), self.embedding.shape[1])
         kernels.norm(a.x[batch.wanted], last[:wanted].numpy(), self.eps)
-        return torch.mm(last, self.head)[:wanted]
+        return last[:wanted] * self.gain if self.head is None else torch.mm(last, self.head)[:wanted]
 
     def _least(self) -> int:
         one = self.layers[0]
-        matrices = (one.qkv, one.out, one.gated, one.down, self.head)
+        matrices = [one.qkv, one.out, one.gated, one.down, *([] if self.head is None else [self.head])]
         return max(least_rows(m.shape[0], lambda x, m=m: torch.mm(x, m)) for m in matrices)  # type: ignore[misc]
 
 
