@@ -1,0 +1,115 @@
+"""A Python program on many tests, one sandbox for all of them: what each test gave, for the caller to judge.
+
+The tests go in without what is expected of them. A result is the program's own word, and no more than that: whoever compares
+it with the expected value is outside.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Literal
+
+from .launch import INSIDE, PYTHON, Ended, Limits, Outcome, launch
+from .plain import parsed
+
+RUN = 8  # times the output that one test may have
+Kind = Literal["call", "stdin", "program", "suite"]
+
+
+class How(StrEnum):
+    """How one test ended."""
+
+    DONE = "done"
+    FAILED = "failed"  # an exception, a signal, an exit, or a value that JSON cannot write
+    TIMEOUT = "timeout"
+    FLOOD = "flood"
+    UNRUN = "unrun"  # the run ended before it
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One test's result: the value that a function returned (or `answer`'s, of a program) and what was printed."""
+
+    how: How
+    value: Any = None
+    printed: str = ""
+    detail: str = ""  # what went wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The results in the order of the tests. `refused` says why there was no sandbox; "" where there was one."""
+
+    results: tuple[Result, ...]
+    seconds: float
+    refused: str = ""
+
+
+@lru_cache(maxsize=1)
+def inside() -> str:
+    """The text of the program that runs first."""
+    return INSIDE.read_text()
+
+
+def framed(job: object) -> bytes:
+    text = json.dumps(job).encode()
+    return len(text).to_bytes(4, "big") + text
+
+
+def run(source: str, kind: Kind, tests: Sequence[Any], entry: str = "", seconds: float = 5.0, limits: Limits = Limits()) -> Ran:
+    """Runs a program: `call` calls its function `entry` with each test's arguments, `stdin` gives it each test as its input,
+    `program` runs it once per test with no input, `suite` runs each test as code after it.
+
+    `seconds` is the wall time of one test; no test is run after one that takes longer.
+    """
+    nonce = secrets.token_hex(16)
+    job = {"source": source, "kind": kind, "entry": entry, "tests": list(tests), "seconds": seconds}
+    job |= {"cpu": limits.cpu, "most": limits.output, "limits": limits.inside()}
+    whole = replace(limits, output=RUN * limits.output)
+    outcome = launch([PYTHON, "-I", "-S", "-B", "-c", inside()], framed(job) + nonce.encode(), whole)
+    if outcome.ended is Ended.REFUSED or not outcome.output.startswith(b"ready\n"):
+        return Ran((), outcome.seconds, _line(outcome))
+    return Ran(_results(outcome, nonce, len(tests)), outcome.seconds)
+
+
+def _line(outcome: Outcome) -> str:
+    said = outcome.errors.strip().splitlines() or [f"no message, exit status {outcome.status}, {outcome.ended}"]
+    return said[-1].removeprefix("bwrap: ")[:300]
+
+
+def _results(outcome: Outcome, nonce: str, tests: int) -> tuple[Result, ...]:
+    lines = outcome.output.decode(errors="replace").splitlines()[1:]
+    whole = bool(lines) and lines[-1] == nonce
+    results = [_result(line) for line in lines[: -1 if whole or outcome.output[-1:] != b"\n" else None]][:tests]
+    if not whole and len(results) < tests:
+        how = {Ended.TIMEOUT: How.TIMEOUT, Ended.FLOOD: How.FLOOD}.get(outcome.ended, How.FAILED)
+        results.append(
+            Result(how, detail="the program ended its own sandbox" if how is How.FAILED else "the whole run's limit")
+        )
+    return (*results, *[Result(How.UNRUN)] * (tests - len(results)))
+
+
+def _result(line: str) -> Result:
+    why, back, printed = (str(each) for each in json.loads(line))
+    if why in ("timeout", "signal 24"):
+        return Result(How.TIMEOUT, printed=printed)
+    if why == "flood":
+        return Result(How.FLOOD)
+    if why:
+        said = "it ended without a result" if why == "exit" else f"killed by {why}"
+        return Result(How.FAILED, printed=printed, detail=said)
+    try:
+        fine, value = parsed(back)
+    except (ValueError, TypeError) as error:
+        return Result(How.FAILED, printed=printed, detail=f"its result cannot be read: {error}"[:200])
+    if fine is not True:
+        return Result(How.FAILED, printed=printed, detail=" ".join(str(value).split())[:200])
+    return Result(How.DONE, value, printed)
+
+
+__all__ = ["How", "Kind", "Ran", "Result", "framed", "inside", "run"]
