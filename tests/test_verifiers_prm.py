@@ -1,7 +1,8 @@
-"""The token-classification reader on the bundled reward model and on tiny ones built here."""
+"""The reader of reward models on the bundled one: as it was first read, in batches, short of memory, and refused."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from pipelines.models import BUNDLED, ModelError
+from pipelines.scoring import Laid, WholeScorer
 from search.types import Finish, Question, Step, Trace
-from verifiers.prm import TokenPRM, load_prm
+from verifiers.prm import RewardModel, load_prm
 
 QUESTION = Question("q", "Ben has 27 coins. Ben finds 12 more. Ben loses 9. How many coins does Ben have now?", ())
 STEPS = ("Finds 12 more: 27+12=39.\n\n", "Loses 9: 39-9=30.\n\n", "The answer is \\boxed{30}")
@@ -23,7 +25,7 @@ def trace(*texts: str) -> Trace:
 
 
 @pytest.fixture(scope="module")
-def prm() -> TokenPRM:
+def prm() -> RewardModel:
     return load_prm()
 
 
@@ -43,14 +45,14 @@ def straight(texts: tuple[str, ...]) -> list[float]:
     return values
 
 
-def test_one_pass_reads_what_a_pass_for_each_prefix_reads(prm: TokenPRM) -> None:
+def test_one_pass_reads_what_a_pass_for_each_prefix_reads(prm: RewardModel) -> None:
     (reading,) = prm.score([trace(*STEPS)])
     assert list(reading.parts) == pytest.approx(straight(STEPS), abs=0.6e-4)
     assert reading.passes == 1
     assert reading.tokens > 40
 
 
-def test_a_batch_gives_the_values_of_one_by_one(prm: TokenPRM) -> None:
+def test_a_batch_gives_the_values_of_one_by_one(prm: RewardModel) -> None:
     traces = [trace(*STEPS[: 1 + i % 3], *(["Loses 2: 30-2=28."] * (i % 4))) for i in range(40)]
     together = prm.score(traces)
     for one, reading in zip(traces, together, strict=True):
@@ -59,32 +61,33 @@ def test_a_batch_gives_the_values_of_one_by_one(prm: TokenPRM) -> None:
         assert len(reading.parts) == len(one.steps)
 
 
-def test_a_slip_scores_below_the_right_step_at_the_same_place(prm: TokenPRM) -> None:
+def test_a_slip_scores_below_the_right_step_at_the_same_place(prm: RewardModel) -> None:
     right, wrong = prm.score([trace(STEPS[0]), trace("Finds 12 more: 27+12=38.\n\n")])
     assert right.parts[0] > wrong.parts[0] + 0.3
 
 
-def test_a_trace_over_the_models_context_gets_no_value_and_says_so(prm: TokenPRM) -> None:
+def test_a_trace_over_the_models_context_gets_no_value_and_says_so(prm: RewardModel) -> None:
     long, short = prm.score([trace(*(["Loses 9: 39-9=30."] * 200)), trace(*STEPS)])
     assert long.parts == ()
     assert "over the reward model's context of 1024" in long.reason
     assert len(short.parts) == 3
 
 
-def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(prm: TokenPRM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(prm: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Down to one trace alone, which gets no value if that fails too; the others keep theirs."""
+    assert isinstance(prm.scorer, WholeScorer)
     traces = [trace(*STEPS[: 1 + i % 3], *(["Loses 2: 30-2=28."] * (i % 4))) for i in range(20)]
-    expected, compute = prm.score(traces), TokenPRM._forward
+    expected, compute = prm.score(traces), WholeScorer._forward
     longest = max(reading.tokens for reading in expected)
 
     allowed, fault = [0], list[Exception]([torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")])
 
-    def short(self: TokenPRM, laid: Any) -> Any:
-        if len(laid) > allowed[0] or (allowed[0] == 1 and max(len(ids) for ids, _ in laid) == longest):
+    def short(self: WholeScorer, laid: Sequence[Laid]) -> Any:
+        if len(laid) > allowed[0] or (allowed[0] == 1 and max(len(each.ids) for each in laid) == longest):
             raise fault[0]
         return compute(self, laid)
 
-    monkeypatch.setattr(TokenPRM, "_forward", short)
+    monkeypatch.setattr(WholeScorer, "_forward", short)
     for allowed[0] in (9, 2):
         for one, other in zip(prm.score(traces), expected, strict=True):
             assert one.parts == pytest.approx(other.parts, abs=2e-6)
@@ -102,8 +105,8 @@ def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(prm: TokenPRM, 
         prm.score(traces)
 
 
-def test_a_model_that_is_not_a_two_label_token_classifier_is_refused_in_one_line() -> None:
-    with pytest.raises(ModelError, match=r"LlamaForCausalLM.*must be a token classifier with 2 labels"):
+def test_a_language_model_is_not_taken_for_a_reward_model_of_some_family() -> None:
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM.*can be read as rlhflow, and nothing .* name one with format="):
         load_prm(str(BUNDLED["generator"]))
 
 
@@ -144,7 +147,13 @@ def test_a_folder_that_does_not_exist_is_refused_in_one_line() -> None:
         load_prm("/no/such/folder")
 
 
-def test_a_solution_written_in_one_go_is_read_as_one_written_step_by_step(prm: TokenPRM) -> None:
+def test_a_solution_written_in_one_go_is_read_as_one_written_step_by_step(prm: RewardModel) -> None:
     stepwise, whole = prm.score([trace(*STEPS), trace("".join(STEPS))])
     assert whole.parts == stepwise.parts
     assert len(whole.parts) == 3
+
+
+def test_a_trace_without_a_word_costs_nothing_and_says_why_it_has_no_value(prm: RewardModel) -> None:
+    (reading,) = prm.score([trace("", "\n\n")])
+    assert (reading.parts, reading.passes, reading.tokens) == ((), 0, 0)
+    assert reading.reason == "nothing is written yet"

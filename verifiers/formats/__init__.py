@@ -1,0 +1,1 @@
+"""Reward-model formats: one declaration a family, one reader for all."""

@@ -1,0 +1,264 @@
+"""The one reader of layouts: a Format, a question and its steps become token ids and the positions that are read.
+
+A layout is made of *pieces*. The format's own (the chat template, the marks) may hold special tokens; what a person or a model
+wrote is encoded as plain text, so that a special token typed in a step is none. Where a mark stands is known from where its
+piece was put: no sequence is searched for an id.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+from pipelines.scoring import Laid
+from verifiers.formats.format import Format, Frame, Read
+
+HOLDER = "\ue000{}\ue001"  # stands for a message while the template is rendered: of the private use area, so in no template
+KEPT = 100_000  # encodings: steps come again with every longer trace
+
+
+class Unreadable(ValueError):
+    """A trace that cannot be laid out as its format demands: the reason of its reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of text."""
+
+    text: str
+    ours: bool = False  # of the format: its special tokens count
+    mark: bool = False  # ends a step, which is read there
+    alone: bool = False  # tokenized alone; else as one string with its neighbours
+
+
+Message = tuple[str, tuple[Piece, ...]]  # role, content
+Encoded = tuple[list[int], list[int]]  # ids, and of each mark the index of its last token
+
+
+@dataclass(slots=True)
+class Layout:
+    """Lays out traces by a format with a model's tokenizer. `pad`: the model's padding token, passed by where LAST is read."""
+
+    format: Format
+    tokenizer: Any
+    pad: int | None = None
+    _encodings: dict[tuple[Piece, ...], Encoded] = field(default_factory=dict)
+    _prompts: dict[str, list[Piece]] = field(default_factory=dict)
+    _text: Text = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._text = Text.of(self.tokenizer, self.format.mark)
+
+    def lay(self, question: str, texts: Sequence[str]) -> Laid:
+        """The ids up to the last position that is read, and the positions. Empty steps are left out. Raises Unreadable."""
+        pieces = self._pieces(question, [text for text in map(str.strip, texts) if text])
+        ids: list[int] = []
+        ends: list[int] = []
+        for group in _grouped(pieces):
+            found, at = self._encoded(group)
+            ends += [len(ids) + each for each in at]
+            ids += found
+        if self.format.read is Read.LAST:
+            marks = [max((i for i, each in enumerate(ids) if each != self.pad), default=0)]
+        else:
+            marks = [end - (self.format.read is Read.BEFORE) for end in ends]
+        return Laid(tuple(ids[: marks[-1] + 1] if marks else ids), tuple(marks))
+
+    # ----------------------------------------------------------------------------------------------------------- pieces
+
+    def _pieces(self, question: str, texts: list[str]) -> list[Piece]:
+        form = self.format
+        before, _, after = form.opening.partition("{question}")
+        opening = tuple(Piece(text) for text in (before, question, after) if text)
+        if form.frame is Frame.PROMPT and self.tokenizer.chat_template is not None:
+            return [*self._prompt(question), *self._steps(texts)]
+        if form.frame in (Frame.PLAIN, Frame.PROMPT):
+            return [*self._bos(), *opening, *self._steps(texts)]
+        said: list[Message] = [("system", (Piece(form.system),))] if form.system else []
+        if form.frame is Frame.CHAT:
+            return self.conversation([*said, ("user", opening), (form.role, tuple(self._steps(texts)))])
+        for text in texts:
+            said.append(("user", (*opening, Piece(text, alone=form.apart))))
+            said.append(("assistant", (Piece(form.mark, ours=True, mark=True, alone=form.apart),)))
+            opening = ()
+        return self.conversation(said)
+
+    def _bos(self) -> list[Piece]:
+        bos = self.tokenizer.bos_token if self.format.bos else None
+        return [Piece(bos, ours=True, alone=True)] if bos else []
+
+    def _steps(self, texts: Sequence[str]) -> Iterator[Piece]:
+        form = self.format
+        whole = form.read is Read.LAST  # nothing is read at a step: the mark only parts it from the next
+        for i, text in enumerate(texts):
+            lines = [line for line in text.split("\n") if line.strip()] if form.lines else [text]
+            for j, line in enumerate(lines):
+                yield Piece(line, alone=form.apart)
+                if not whole or i < len(texts) - 1:
+                    read = not whole and j == len(lines) - 1
+                    yield Piece(form.mark, ours=True, mark=read, alone=form.apart)
+            if form.after:
+                yield Piece(form.after, alone=form.apart)
+
+    def _prompt(self, question: str) -> list[Piece]:
+        found = self._prompts.get(question)
+        if found is None:
+            if len(self._prompts) > KEPT:
+                self._prompts.clear()
+            found = self._prompts[question] = self.conversation([("user", (Piece(question),))], answering=True)
+        return found
+
+    def conversation(self, said: Sequence[Message], answering: bool = False) -> list[Piece]:
+        """The messages in the chat template, which may trim them and must change nothing else. Raises Unreadable."""
+        literals = self._skeleton([role for role, _ in said], answering)
+        texts = ["".join(piece.text for piece in pieces) for _, pieces in said]
+        rendered = self._rendered([role for role, _ in said], texts, answering)
+        for contents in ([pieces for _, pieces in said], [_trimmed(pieces) for _, pieces in said]):
+            whole = [Piece(literals[0], ours=True)]
+            for content, literal in zip(contents, literals[1:], strict=True):
+                whole += [*content, Piece(literal, ours=True)]
+            if "".join(piece.text for piece in whole) == rendered:
+                return [piece for piece in whole if piece.text]
+        raise Unreadable("the model's chat template changes the text of a message, so where its steps end is not known")
+
+    def _skeleton(self, roles: list[str], answering: bool) -> list[str]:
+        """What the template writes before, between and after the messages."""
+        holders = [HOLDER.format(i) for i in range(len(roles))]
+        literals, rest = [], self._rendered(roles, holders, answering)
+        for holder in holders:
+            if rest.count(holder) != 1:
+                raise Unreadable("the model's chat template does not show every message once and in order")
+            before, _, rest = rest.partition(holder)
+            literals.append(before)
+        return [*literals, rest]
+
+    def _rendered(self, roles: Sequence[str], texts: Sequence[str], answering: bool) -> str:
+        from jinja2.exceptions import TemplateError
+
+        said = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+        try:
+            return str(self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=answering))
+        except (TemplateError, ValueError) as error:
+            raise Unreadable(f"the model's chat template refuses the conversation: {' '.join(str(error).split())}") from None
+
+    # -------------------------------------------------------------------------------------------------------------- ids
+
+    def _encoded(self, pieces: tuple[Piece, ...]) -> Encoded:
+        found = self._encodings.get(pieces)
+        if found is None:
+            found = self._text.encode(pieces)
+            if not pieces[0].alone:
+                self._own(found)
+            if len(pieces) > 1 and found[1]:
+                return found  # a whole conversation does not come again
+            if len(self._encodings) > KEPT:
+                self._encodings.clear()
+            self._encodings[pieces] = found
+        return found
+
+    def _own(self, encoded: Encoded) -> None:
+        """Raises Unreadable where a mark within a string is no token of its own."""
+        mark = self.format.mark
+        wanted = {self.tokenizer.encode(text, add_special_tokens=False)[-1] for text in (mark, mark.strip()) if text}
+        if any(encoded[0][end] not in wanted for end in encoded[1]):
+            raise Unreadable(f"the tokenizer joins the mark {mark!r} with what stands beside it")
+
+
+def _grouped(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, ...]]:
+    """Those that are tokenized alone, each; the others as one string from one such to the next."""
+    for alone, group in groupby(pieces, lambda piece: piece.alone):
+        if alone:
+            yield from ((piece,) for piece in group)
+        else:
+            yield tuple(group)
+
+
+def _trimmed(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    kept = list(pieces)
+    while kept and not kept[-1].text.strip():
+        kept.pop()
+    while kept and not kept[0].text.strip():
+        kept.pop(0)
+    if kept:
+        kept[0] = replace(kept[0], text=kept[0].text.lstrip())
+        kept[-1] = replace(kept[-1], text=kept[-1].text.rstrip())
+    return tuple(kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Pieces as one string of tokens, exactly as the tokenizer makes of it, but for special tokens that are not ours."""
+
+    tokenizer: Any
+    specials: re.Pattern[str] | None
+    cut: str = ""  # a mark that is an added token but not called special: the tokenizer finds it whatever we ask
+
+    @classmethod
+    def of(cls, tokenizer: Any, mark: str) -> Text:
+        added = list(tokenizer.added_tokens_decoder.values())
+        known = {str(token) for token in added if token.special or str(token) == mark}
+        pattern = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+        common = any(str(token) == mark and not token.special for token in added)
+        return cls(tokenizer, re.compile(pattern) if known else None, mark if common else "")
+
+    def encode(self, pieces: Sequence[Piece]) -> Encoded:
+        text = "".join(piece.text for piece in pieces)
+        ours = sum(self._count(piece.text) for piece in pieces if piece.ours)
+        if self._count(text) == ours:
+            return self._run(list(pieces), plain=False)
+        ids: list[int] = []
+        ends: list[int] = []
+        for section, plain in self._sections(pieces):
+            found, at = self._run(section, plain)
+            ends += [len(ids) + each for each in at]
+            ids += found
+        return ids, ends
+
+    def _count(self, text: str) -> int:
+        return len(self.specials.findall(text)) if self.specials else 0
+
+    def _sections(self, pieces: Sequence[Piece]) -> Iterator[tuple[list[Piece], bool]]:
+        """The special tokens that are ours, each; and the text between them, plain."""
+        run: list[Piece] = []
+        assert self.specials is not None
+        for piece in pieces:
+            at = 0
+            for match in self.specials.finditer(piece.text):
+                if piece.ours:
+                    run.append(replace(piece, text=piece.text[at : match.start()], mark=False))
+                    yield run, True
+                    yield [replace(piece, text=match[0])], False
+                    run, at = [], match.end()
+                elif match[0] == self.cut:
+                    run.append(replace(piece, text=piece.text[at : match.start() + 1]))
+                    yield run, True
+                    run, at = [], match.start() + 1
+            rest = piece.text[at:]
+            run.append(replace(piece, text=rest, mark=piece.mark and bool(rest)))
+        yield run, True
+
+    def _run(self, pieces: list[Piece], plain: bool) -> Encoded:
+        """Tokens of the pieces as one string; the last token of each mark, found by its place among the characters."""
+        text = "".join(piece.text for piece in pieces)
+        if not text:
+            return [], []
+        made = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=plain, return_offsets_mapping=True, verbose=False
+        )
+        ends, at = [], 0
+        for piece in pieces:
+            at += len(piece.text)
+            if piece.mark:
+                ends.append(_covering(made["offset_mapping"], at - 1))
+        return list(made["input_ids"]), ends
+
+
+def _covering(offsets: Sequence[tuple[int, int]], character: int) -> int:
+    """The last token that has a character."""
+    for i in range(len(offsets) - 1, -1, -1):
+        if offsets[i][0] <= character < offsets[i][1]:
+            return i
+    raise Unreadable("the tokenizer drops the mark after a step")
