@@ -2,6 +2,7 @@
 
     python -m pipelines.train.generator FOLDER --minutes 40
     python -m pipelines.train.generator FOLDER --minutes 25 --size small --teacher GENERATOR    # its small sibling
+    python -m pipelines.train.generator FOLDER --init GENERATOR --tokens 600000 --dco 64        # for pass@64
 
 One pass over endless fresh problems of the training split, loss on the solution only. With a teacher half of the loss is the
 divergence from its next-token distributions, and the tokenizer is the teacher's. Writes a standard Hugging Face folder in
@@ -15,7 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional as F
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from pipelines.problems import FAMILIES, instances
 from pipelines.problems.instance import Equation, apply
 from pipelines.train.card import commit_now, write_card
+from pipelines.train.dco import dco_loss, sequence_logprobs
 from pipelines.train.muon import MuonAdamW, warm_then_linear
 from pipelines.train.tokenizer import CONTEXT, build
 from search.types import SEPARATOR
@@ -116,20 +118,70 @@ def drill_share(done: float, begun: bool) -> float:
     return 0.5 if done < 0.12 else 0.2 if done < 0.5 else 0.05
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--size", choices=SIZES, default="generator", help="of a model that begins from nothing")
-    parser.add_argument("--init", type=Path, help="an earlier generator to go on from")
-    parser.add_argument("--teacher", type=Path, help="a generator whose distributions are half of what is learned")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-tokens", type=int, default=3072)
-    parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    torch.manual_seed(options.seed)
-    commit = commit_now()
+class Loop:
+    """One training: the model, its optimizer and what has been seen."""
+
+    def __init__(self, model: Any, sequences: Sequences, options: argparse.Namespace, teacher: Any = None) -> None:
+        self.model, self.sequences, self.options, self.teacher = model, sequences, options, teacher
+        self.optimizer = MuonAdamW(model, options.lr)
+        self.started, self.steps, self.seen, self.done, self.running = time.monotonic(), 0, 0, 0.0, 0.0
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches until the tokens or the minutes are used up."""
+        while self.done < 1:
+            drills = drill_share(self.done, self.options.init is not None)
+            for batch in self.sequences.batches(self.options.batch_tokens, drills):
+                yield batch
+                if self.done >= 1:
+                    return
+
+    def step(self, ids: torch.Tensor, targets: torch.Tensor) -> float:
+        """One update; the loss before it."""
+        minutes = (time.monotonic() - self.started) / 60
+        self.done = self.seen / self.options.tokens if self.options.tokens else minutes / self.options.minutes
+        ids, targets = ids.to(self.options.device), targets.to(self.options.device)
+        loss = self.loss(ids, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step(warm_then_linear(min(self.done, 1.0)))
+        self.steps, self.seen = self.steps + 1, self.seen + ids.numel()
+        now = float(loss.detach())
+        self.running = 0.98 * self.running + 0.02 * now if self.steps > 1 else now
+        return now
+
+    def loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy a token, with a teacher half of it its divergence; or the pass@N-aligned loss, of whole solutions but
+        also per token, so that N = 1 is cross-entropy to the digit."""
+        hidden = self.model.model(input_ids=ids[:, :-1]).last_hidden_state
+        kept = targets[:, 1:] != -100
+        logits, wanted = self.model.lm_head(hidden[kept]), targets[:, 1:][kept]
+        if self.options.dco:
+            logprobs = sequence_logprobs(logits, wanted, kept.nonzero()[:, 0], len(ids))
+            return dco_loss(logprobs, self.options.dco).sum() / len(wanted)
+        loss = F.cross_entropy(logits, wanted)
+        if self.teacher is None:
+            return loss
+        known = self.teacher.lm_head(self.teacher.model(input_ids=ids[:, :-1]).last_hidden_state[kept])
+        return 0.5 * loss + 0.5 * divergence(logits, known)
+
+
+def parser() -> argparse.ArgumentParser:
+    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given.add_argument("folder", type=Path)
+    given.add_argument("--minutes", type=float, default=40)
+    given.add_argument("--tokens", type=int, help="padded tokens to train on, in place of minutes")
+    given.add_argument("--size", choices=SIZES, default="generator", help="of a model that begins from nothing")
+    given.add_argument("--init", type=Path, help="an earlier generator to go on from")
+    given.add_argument("--teacher", type=Path, help="a generator whose distributions are half of what is learned")
+    given.add_argument("--dco", type=int, help="N of the pass@N-aligned loss; 1 is cross-entropy. Not with --teacher")
+    given.add_argument("--seed", type=int, default=0)
+    given.add_argument("--batch-tokens", type=int, default=3072)
+    given.add_argument("--lr", type=float, default=4e-3)
+    given.add_argument("--device", default="cpu")
+    return given
+
+
+def begun(options: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """(model, tokenizer, teacher or None) that the training starts from."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     source = options.init or options.teacher
@@ -142,37 +194,37 @@ def main() -> None:
     teacher = LlamaForCausalLM.from_pretrained(options.teacher, dtype=torch.float32) if options.teacher else None
     if teacher is not None:
         teacher.to(options.device).eval().requires_grad_(False)
-    optimizer = MuonAdamW(model, options.lr)
-    sequences = Sequences(tokenizer, options.seed)
-    started, steps, seen, running = time.monotonic(), 0, 0, 0.0
-    done = 0.0
-    while done < 1:
-        for ids, targets in sequences.batches(options.batch_tokens, drill_share(done, options.init is not None)):
-            done = (time.monotonic() - started) / 60 / options.minutes
-            ids, targets = ids.to(options.device), targets.to(options.device)
-            hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state
-            kept = targets[:, 1:] != -100
-            logits = model.lm_head(hidden[kept])
-            loss = F.cross_entropy(logits, targets[:, 1:][kept])
-            if teacher is not None:
-                known = teacher.lm_head(teacher.model(input_ids=ids[:, :-1]).last_hidden_state[kept])
-                loss = 0.5 * loss + 0.5 * divergence(logits, known)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step(warm_then_linear(min(done, 1.0)))
-            steps, seen = steps + 1, seen + ids.numel()
-            running = 0.98 * running + 0.02 * float(loss.detach()) if steps > 1 else float(loss.detach())
-            if steps % 100 == 0:
-                print(f"step {steps} tokens {seen / 1e6:.2f}M loss {running:.4f} done {done:.3f}", flush=True)
-            if steps % 1000 == 0:
-                model.save_pretrained(options.folder / "checkpoint")
-                tokenizer.save_pretrained(options.folder / "checkpoint")
-            if done >= 1:
-                break
+    return model, tokenizer, teacher
+
+
+def train(options: argparse.Namespace) -> Loop:
+    """Trains, prints a line every hundred updates, and writes the folder with its card."""
+    torch.manual_seed(options.seed)
+    commit = commit_now()
+    model, tokenizer, teacher = begun(options)
+    loop = Loop(model, Sequences(tokenizer, options.seed), options, teacher)
+    for ids, targets in loop.batches():
+        loop.step(ids, targets)
+        if loop.steps % 100 == 0:
+            seen = f"tokens {loop.seen / 1e6:.2f}M loss {loop.running:.4f} done {loop.done:.3f}"
+            print(f"step {loop.steps} {seen}", flush=True)
+        if loop.steps % 1000 == 0:
+            model.save_pretrained(options.folder / "checkpoint")
+            tokenizer.save_pretrained(options.folder / "checkpoint")
     model.to(torch.bfloat16).save_pretrained(options.folder)
     tokenizer.save_pretrained(options.folder)
-    minutes = (time.monotonic() - started) / 60
-    training = {"steps": steps, "tokens": seen, "minutes": round(minutes, 1), "final_loss": round(running, 4)}
+    minutes = (time.monotonic() - loop.started) / 60
+    training = {"steps": loop.steps, "tokens": loop.seen, "minutes": round(minutes, 1), "final_loss": round(loop.running, 4)}
     write_card(options.folder, "generator", vars(options), {"mix": MIX, **training}, commit)
+    return loop
+
+
+def main() -> None:
+    given = parser()
+    options = given.parse_args()
+    if options.dco is not None and (options.dco < 1 or options.teacher is not None):
+        given.error(f"--dco {options.dco} needs a number of samples of at least 1, and no --teacher")
+    train(options)
 
 
 if __name__ == "__main__":

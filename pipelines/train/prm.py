@@ -1,284 +1,183 @@
-"""Trains the bundled reward model: a small Llama token classifier, two labels, read at the separator that ends each step.
+"""Trains a reward model: a small Llama token classifier, two labels, read at the separator that ends each step.
 
     python -m pipelines.train.prm FOLDER --grow GENERATOR --minutes 60
     python -m pipelines.train.prm FOLDER --init EARLIER --samples SAMPLES.jsonl --minutes 25
+    python -m pipelines.train.prm FOLDER --init EARLIER --samples SAMPLES.jsonl --tokens 600000 --drills 0.1 --pages 0 --own 0.9
 
-The folder is what TRL's PRMTrainer writes: prompt, then each step followed by two newlines; class 1 = right; a label only
-up to and including the first wrong step (the rule of PRM800K, arXiv 2305.20050), so that a solution's score is the minimum
-over its steps. Four things teach it, each measured in pipelines/train/README.md:
+The folder is what TRL's PRMTrainer writes: prompt, then each step followed by two newlines; class 1 = right. Four things
+teach it, each measured in pipelines/train/README.md:
 
 - drills: bare equations, half of them wrong, labelled one by one: the skill of checking arithmetic;
 - corruptions: right beginnings with one wrong step of every kind the families know;
-- the generator's own samples, exactly labelled, once it can be sampled (--samples);
+- labelled samples of a generator (pipelines.train.samples, pipelines.train.labels), hard or soft;
 - a language-model loss below the top layers, so that the trunk calculates and the layers above compare.
+
+With --td LAMBDA the samples' labels are not read, and the values of their steps predict how each ended (pipelines.train.td).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from pipelines.problems import FAMILIES, Instance, instances
-from pipelines.problems.countdown import listed, misjudged, moves, outlook, reachable
-from pipelines.problems.instance import slip
 from pipelines.train.card import commit_now, write_card
-from pipelines.train.generator import equation, shape
+from pipelines.train.generator import shape
+from pipelines.train.labelled import read
+from pipelines.train.measures import auc
 from pipelines.train.muon import MuonAdamW, warm_then_linear
-from search.types import SEPARATOR
+from pipelines.train.sequences import MIX, NONE, Labelled, Sequences, Shares, padded
+from pipelines.train.td import RAMP, td_loss
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-MIX = {"word": 0.45, "countdown": 0.43, "guess": 0.12}
-POOL = 2000
 PAGES = 0.8  # of the drills are pages of Countdown states, once equations are learned
 TOP = 2  # layers above the one that the language-model loss reads
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """One training sequence: ids, and at each position the class and the token to predict there (-100 = none)."""
+class Loop:
+    """One training: the model, its optimizer and what has been seen."""
 
-    ids: list[int]
-    labels: list[int]
-    follows: list[int]
-    kind: str  # what the progress line counts it under
+    def __init__(self, model: Any, sequences: Sequences, options: argparse.Namespace) -> None:
+        self.model, self.sequences, self.options = model, sequences, options
+        self.optimizer = MuonAdamW(model, options.lr)
+        self.trunk = model.config.num_hidden_layers - TOP
+        self.started, self.steps, self.seen, self.done = time.monotonic(), 0, 0, 0.0
+        self.mixed = multiplies_bfloat16(options.device)
+        self.losses: list[float] = []
+        self.recent: list[tuple[str, float, float]] = []  # kind, logit, label
 
+    def batches(self) -> Iterator[list[Labelled]]:
+        """Batches until the tokens or the minutes are used up."""
+        while self.done < 1:
+            for rows in self.sequences.batches(self.options.batch_tokens, shares(self.options, self.done)):
+                yield rows
+                if self.done >= 1:
+                    return
 
-class Sequences:
-    """Endless labelled sequences, made up and (given samples) the generator's own."""
+    def step(self, rows: list[Labelled]) -> float:
+        """One update; the loss before it."""
+        self.done = self._share()
+        ids, labels, follows = padded(rows, self.sequences.pad, self.options.device)
+        marked = labels != NONE
+        with torch.autocast(self.options.device, dtype=torch.bfloat16, enabled=self.mixed):
+            out = self.model.model(input_ids=ids, output_hidden_states=True)
+            logits = self.model.score(out.last_hidden_state[marked]).float()
+            scores = logits[:, 1] - logits[:, 0]
+            loss = judged(rows, scores, labels[marked], min(self.steps / self.options.ramp, 1.0), self.options.td)
+            taught = follows != NONE
+            if self.options.lm and taught.any():
+                hidden = self.model.model.norm(out.hidden_states[self.trunk][taught])
+                predicted = F.linear(hidden, self.model.model.embed_tokens.weight).float()
+                loss = loss + self.options.lm * F.cross_entropy(predicted, follows[taught])
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step(warm_then_linear(min(self.done, 1.0)))
+        self.steps, self.seen = self.steps + 1, self.seen + ids.numel()
+        kinds = [row.kind for row in rows for label in row.labels if label != NONE]
+        self.recent += zip(kinds, scores.detach().tolist(), labels[marked].tolist(), strict=True)
+        self.losses.append(float(loss.detach()))
+        return self.losses[-1]
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, samples: Path | None = None) -> None:
-        self.rng = random.Random(seed)
-        self.sources = {name: instances(FAMILIES[name], "train", seed + 1) for name in MIX}
-        self.encode: Callable[[str], list[int]] = lambda text: tokenizer.encode(text, add_special_tokens=False)
-        self.separator = self.encode(SEPARATOR)
-        self.pad = tokenizer.pad_token_id
-        self.user, self.assistant = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
-        self.samples: list[dict[str, Any]] = []
-        if samples is not None:
-            rows = [json.loads(line) for line in samples.read_text().splitlines()]
-            self.samples = [{"kind": "own " + row.pop("family"), **row} for row in rows]
-        self.queue: list[dict[str, Any]] = []
+    def _share(self) -> float:
+        """Of the training that is done, by tokens where they are given, else by time."""
+        if self.options.tokens:
+            return self.seen / float(self.options.tokens)
+        return (time.monotonic() - self.started) / 60 / float(self.options.minutes)
 
-    def solution(self, kind: str, question: str, steps: list[str], labels: list[bool], gold: str = "") -> Labelled:
-        """Labels up to the first wrong step; what follows it is cut off. Right steps are to be imitated; where the right step
-        in place of the wrong one is known (`gold`), so is its token at the place where the wrong one departs from it."""
-        ids = [self.user, *self.encode(question), self.assistant]
-        classes, follows = [-100] * len(ids), [-100] * (len(ids) - 1)
-        for step, label in zip(steps, labels, strict=True):
-            tokens = self.encode(step) + self.separator
-            wanted = tokens if label else self.encode(gold) + self.separator if gold else []
-            same = next((i for i, (a, b) in enumerate(zip(tokens, wanted, strict=False)) if a != b), len(wanted) - 1)
-            taught = wanted[: same + 1][: len(tokens)]
-            ids += tokens
-            classes += [-100] * (len(tokens) - 1) + [int(label)]
-            follows += taught + [-100] * (len(tokens) - len(taught))
-            if not label:
-                break
-        return Labelled(ids, classes, [*follows, -100], kind)
-
-    def drill(self) -> Labelled:
-        """Equations, half of them wrong. The right result is to be predicted even where a wrong one follows: the trunk
-        learns to calculate from both kinds."""
-        ids = [self.user, *self.encode("Drill."), self.assistant]
-        classes, follows = [-100] * len(ids), [-100] * len(ids)
-        for _ in range(12):
-            true = equation(self.rng)
-            wrong = self.rng.random() < 0.5
-            written = self.encode(str(slip(self.rng, true.result) if wrong else true.result))
-            before = self.encode(f"{true.left}{true.op}{true.right}=")
-            tokens = [*before, *written, *self.encode("."), *self.separator]
-            label = int(not wrong)
-            ids += tokens
-            classes += [-100] * (len(before) + len(written) - 1) + [label, -100, label]
-            rest = len(tokens) - len(before)
-            follows += [-100] * (len(before) - 1) + self.encode(str(true.result)) + [-100] * rest
-        return Labelled(ids, classes, follows, "drill")
-
-    def page(self) -> Labelled:
-        """Countdown states, half of them dead ends: the skill of looking ahead. After its label each state is solved, or
-        said to have no solution, and the trunk is taught to predict that: it learns what to look for."""
-        ids = [self.user, *self.encode("Drill."), self.assistant]
-        classes, follows = [-100] * len(ids), [-100] * len(ids)
-        for _ in range(7):
-            numbers, target, alive = state(self.rng)
-            made = outlook(numbers)
-            if made and self.rng.random() < 0.2:
-                made, alive = misjudged(self.rng, numbers, target), False
-            asked = self.encode(listed(numbers, made, target)) + self.separator
-            solved = [e for e, rest in moves(numbers) if reachable(tuple(sorted(rest)), target)]
-            said = self.encode(f"{self.rng.choice(solved)}." if solved else "No value.") + self.separator
-            ids += asked + said
-            classes += [-100] * (len(asked) - 1) + [int(alive)] + [-100] * len(said)
-            follows += [-100] * (len(asked) - 1) + said + [-100]
-        return Labelled(ids, classes, follows, "page")
-
-    def one(self, drills: float, pages: float, own: float) -> Labelled:
-        pick = self.rng.random()
-        if pick < drills:
-            return self.page() if self.rng.random() < pages else self.drill()
-        if self.samples and pick < drills + own:
-            if not self.queue:
-                self.queue = self.rng.sample(self.samples, len(self.samples))
-            sample = self.queue.pop()
-            return self.solution(**sample)
-        name = self.rng.choices(list(MIX), list(MIX.values()))[0]
-        family, instance = FAMILIES[name], next(self.sources[name])
-        make = family.corrupt if self.rng.random() < 0.7 else family.demonstrate
-        steps = make(self.rng, instance)
-        labels = family.label(instance, steps)
-        return self.solution(name, instance.question, steps, labels, replaced(instance, labels))
-
-    def batches(self, tokens: int, drills: float, pages: float, own: float) -> Iterator[list[Labelled]]:
-        pool = sorted((self.one(drills, pages, own) for _ in range(POOL)), key=lambda s: len(s.ids))
-        packed: list[list[Labelled]] = [[]]
-        for sequence in pool:
-            if packed[-1] and len(sequence.ids) * (len(packed[-1]) + 1) > tokens:
-                packed.append([])
-            packed[-1].append(sequence)
-        self.rng.shuffle(packed)
-        yield from packed
+    def line(self) -> str:
+        """Where the training stands, since the last such line."""
+        shown = {}
+        for kind in sorted({k for k, _, _ in self.recent}):
+            pairs = [(s, int(y >= 0.5)) for k, s, y in self.recent if k == kind]
+            shown[kind] = round(auc([s for s, _ in pairs], [y for _, y in pairs]), 3)
+        loss = sum(self.losses[-100:]) / len(self.losses[-100:])
+        self.recent = []
+        return f"step {self.steps} tokens {self.seen / 1e6:.2f}M done {self.done:.3f} loss {loss:.4f} auc {shown}"
 
 
-def replaced(instance: Instance, labels: list[bool]) -> str:
-    """The right step in place of the first wrong one, where a family has one plan only; "" elsewhere."""
-    at = labels.index(False) if False in labels else len(labels)
-    return instance.steps[at] if instance.plan and at < len(instance.steps) else ""
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32; a CPU without instructions for it takes four times as long."""
+    return device != "cpu" or bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def state(rng: random.Random) -> tuple[tuple[int, ...], int, bool]:
-    """Numbers, a target, and whether it can be reached; reachable half of the time, unreachable ones near a reachable one."""
-    while True:
-        numbers = tuple(rng.randint(1, 30 if rng.random() < 0.7 else 99) for _ in range(rng.choices((2, 3), (0.7, 0.3))[0]))
-        left: tuple[int, ...] = numbers
-        while len(left) > 1:
-            left = rng.choice([rest for _, rest in moves(left)])
-        target = left[0]
-        if rng.random() < 0.5:
-            target = slip(rng, target) if rng.random() < 0.5 else rng.randint(10, 60)
-        if 10 <= target <= 60:
-            alive = reachable(tuple(sorted(numbers)), target)
-            if alive == (target == left[0]):
-                return numbers, target, alive
+def judged(
+    rows: Sequence[Labelled], scores: torch.Tensor, labels: torch.Tensor, weight: float, lam: float | None
+) -> torch.Tensor:
+    """The mean loss over the labelled steps. `scores`, `labels`: [steps] of all rows in their order; a score is ln of the odds
+    of right. Cross-entropy with the label, which may be soft; for solutions given with an outcome, the TD(lambda) loss."""
+    each = F.binary_cross_entropy_with_logits(scores, labels.clamp(0, 1), reduction="none")
+    if lam is None:
+        return each.mean()
+    counts = [sum(label != NONE for label in row.labels) for row in rows]
+    parts = []
+    for row, entropy, part in zip(rows, torch.split(each, counts), torch.split(scores, counts), strict=True):
+        outcome = 1.0 if row.outcome else -1.0
+        parts.append(entropy if row.outcome is None else td_loss(torch.tanh(part / 2), outcome, weight, lam))
+    return torch.cat(parts).mean()
 
 
-def drill_share(done: float, begun: bool) -> float:
+def shares(options: argparse.Namespace, done: float) -> Shares:
     """Drills alone until checking arithmetic is learned; few of them after, or when a trained model goes on."""
-    if begun:
-        return 0.1
-    return 0.7 if done < 0.1 else 0.4 if done < 0.3 else 0.1
+    begun = options.init is not None
+    drills = 0.1 if begun or done >= 0.3 else 0.7 if done < 0.1 else 0.4
+    pages = PAGES if begun or done > 0.12 else 0.0
+    return Shares(
+        drills if options.drills is None else options.drills, pages if options.pages is None else options.pages, options.own
+    )
 
 
-def auc(scores: list[float], labels: list[int]) -> float:
-    """Area under the ROC curve: the chance that a right one scores above a wrong one, ties counted half."""
-    from scipy.stats import rankdata
+def parser() -> argparse.ArgumentParser:
+    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given.add_argument("folder", type=Path)
+    given.add_argument("--tokenizer", type=Path)
+    given.add_argument("--grow", type=Path, help="a generator whose layers become the trunk, new layers above")
+    given.add_argument("--init", type=Path, help="an earlier reward model to go on from")
+    given.add_argument("--samples", type=Path)
+    given.add_argument("--minutes", type=float, default=60)
+    given.add_argument("--tokens", type=int, help="padded tokens to train on, in place of minutes")
+    given.add_argument("--seed", type=int, default=0)
+    given.add_argument("--batch-tokens", type=int, default=3072)
+    given.add_argument("--lr", type=float, default=4e-3)
+    given.add_argument("--hidden", type=int, default=128)
+    given.add_argument("--layers", type=int, default=8)
+    given.add_argument("--own", type=float, default=0.6, help="share of the generator's own samples, where given")
+    given.add_argument("--drills", type=float, help="share of drills; default: many at first, a tenth when a model goes on")
+    given.add_argument("--pages", type=float, help="share of the drills that are pages of Countdown states")
+    given.add_argument("--families", nargs="+", choices=list(MIX), default=list(MIX), help="of what is made up")
+    given.add_argument("--lm", type=float, default=1.0, help="weight of the language-model loss")
+    given.add_argument("--td", type=float, help="lambda: learn from how the samples end, not from their labels")
+    given.add_argument("--ramp", type=int, default=RAMP, help="with --td: updates until lambda-returns have all the weight")
+    given.add_argument("--device", default="cpu")
+    return given
 
-    ranks = rankdata(scores)
-    positive = sum(labels)
-    negative = len(labels) - positive
-    if not positive or not negative:
-        return float("nan")
-    total = sum(rank for rank, label in zip(ranks, labels, strict=True) if label)
-    return float((total - positive * (positive + 1) / 2) / (positive * negative))
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--tokenizer", type=Path)
-    parser.add_argument("--grow", type=Path, help="a generator whose layers become the trunk, new layers above")
-    parser.add_argument("--init", type=Path, help="an earlier reward model to go on from")
-    parser.add_argument("--samples", type=Path)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-tokens", type=int, default=3072)
-    parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--own", type=float, default=0.6, help="share of the generator's own samples, where given")
-    parser.add_argument("--lm", type=float, default=1.0, help="weight of the language-model loss")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    torch.manual_seed(options.seed)
-    commit = commit_now()
+def begun(options: argparse.Namespace) -> tuple[Any, Any]:
+    """(model, tokenizer) that the training starts from."""
     from transformers import AutoModelForTokenClassification, AutoTokenizer, LlamaConfig, LlamaForTokenClassification
 
     tokenizer = AutoTokenizer.from_pretrained(options.init or options.grow or options.tokenizer)
     if options.init:
-        model = AutoModelForTokenClassification.from_pretrained(options.init, dtype=torch.float32)
-    else:
-        size = shape(len(tokenizer), options.hidden, options.layers, 3 * options.hidden)
-        config = LlamaConfig(
-            **size,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            num_labels=2,
-            id2label={0: "wrong", 1: "right"},
-            label2id={"wrong": 0, "right": 1},
-            classifier_dropout=0.0,
-        )
-        model = LlamaForTokenClassification(config)
-        if options.grow:
-            _grow(model, options.grow)
-    model.to(options.device)
-    optimizer = MuonAdamW(model, options.lr)
-    sequences = Sequences(tokenizer, options.seed, options.samples)
-    trunk = model.config.num_hidden_layers - TOP
-    started, steps, seen, done = time.monotonic(), 0, 0, 0.0
-    recent: list[tuple[str, float, int]] = []
-    while done < 1:
-        begun = options.init is not None
-        pages = PAGES if begun or done > 0.12 else 0.0
-        for rows in sequences.batches(options.batch_tokens, drill_share(done, begun), pages, options.own):
-            done = (time.monotonic() - started) / 60 / options.minutes
-            ids, labels, follows = _padded(rows, sequences.pad, options.device)
-            with torch.autocast(options.device, dtype=torch.bfloat16):
-                out = model.model(input_ids=ids, output_hidden_states=True)
-                marked = labels != -100
-                logits = model.score(out.last_hidden_state[marked]).float()
-                loss = F.cross_entropy(logits, labels[marked])
-                if options.lm:
-                    taught = follows != -100
-                    hidden = model.model.norm(out.hidden_states[trunk][taught])
-                    predicted = F.linear(hidden, model.model.embed_tokens.weight).float()
-                    loss = loss + options.lm * F.cross_entropy(predicted, follows[taught])
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step(warm_then_linear(min(done, 1.0)))
-            steps, seen = steps + 1, seen + ids.numel()
-            scores = (logits[:, 1] - logits[:, 0]).detach().tolist()
-            kinds = [_kind(row) for row in rows for label in row.labels if label != -100]
-            recent += list(zip(kinds, scores, labels[marked].tolist(), strict=True))
-            if steps % 100 == 0:
-                shown = {
-                    kind: round(auc([s for k, s, _ in recent if k == kind], [y for k, _, y in recent if k == kind]), 3)
-                    for kind in sorted({k for k, _, _ in recent})
-                }
-                print(f"step {steps} tokens {seen / 1e6:.2f}M done {done:.3f} auc {shown}", flush=True)
-                recent = []
-            if steps % 500 == 0:
-                model.save_pretrained(options.folder / "checkpoint")
-                tokenizer.save_pretrained(options.folder / "checkpoint")
-            if done >= 1:
-                break
-    model.to(torch.bfloat16).save_pretrained(options.folder)
-    tokenizer.save_pretrained(options.folder)
-    minutes = (time.monotonic() - started) / 60
-    training = {"steps": steps, "tokens": seen, "minutes": round(minutes, 1), "mix": MIX}
-    write_card(options.folder, "prm", vars(options), training, commit)
+        return AutoModelForTokenClassification.from_pretrained(options.init, dtype=torch.float32), tokenizer
+    config = LlamaConfig(
+        **shape(len(tokenizer), options.hidden, options.layers, 3 * options.hidden),
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        num_labels=2,
+        id2label={0: "wrong", 1: "right"},
+        label2id={"wrong": 0, "right": 1},
+        classifier_dropout=0.0,
+    )
+    model = LlamaForTokenClassification(config)
+    if options.grow:
+        grow(model, options.grow)
+    return model, tokenizer
 
 
-def _grow(model: Any, generator: Path) -> None:
+def grow(model: Any, generator: Path) -> None:
     """The generator's layers below, new ones above that at first change nothing."""
     from transformers import AutoModelForCausalLM
 
@@ -291,19 +190,35 @@ def _grow(model: Any, generator: Path) -> None:
             torch.nn.init.zeros_(weight)
 
 
-def _padded(rows: list[Labelled], pad: int, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(ids, classes, tokens to predict), each [rows, length]."""
-    longest = max(len(row.ids) for row in rows)
-    out = [torch.full((len(rows), longest), fill) for fill in (pad, -100, -100)]
-    for i, row in enumerate(rows):
-        for tensor, values in zip(out, (row.ids, row.labels, row.follows), strict=True):
-            tensor[i, : len(values)] = torch.tensor(values)
-    return out[0].to(device), out[1].to(device), out[2].to(device)
+def train(options: argparse.Namespace) -> Loop:
+    """Trains, prints a line every hundred updates, and writes the folder with its card."""
+    torch.manual_seed(options.seed)
+    commit = commit_now()
+    model, tokenizer = begun(options)
+    model.to(options.device)
+    samples = read(options.samples) if options.samples else []
+    mix = {name: MIX[name] for name in options.families}
+    loop = Loop(model, Sequences(tokenizer, options.seed, samples, mix, options.td is not None), options)
+    for rows in loop.batches():
+        loop.step(rows)
+        if loop.steps % 100 == 0:
+            print(loop.line(), flush=True)
+        if loop.steps % 500 == 0:
+            model.save_pretrained(options.folder / "checkpoint")
+            tokenizer.save_pretrained(options.folder / "checkpoint")
+    model.to(torch.bfloat16).save_pretrained(options.folder)
+    tokenizer.save_pretrained(options.folder)
+    minutes = (time.monotonic() - loop.started) / 60
+    training = {"steps": loop.steps, "tokens": loop.seen, "minutes": round(minutes, 1), "mix": mix}
+    write_card(options.folder, "prm", vars(options), training, commit)
+    return loop
 
 
-def _kind(row: Labelled) -> str:
-    return row.kind
+def main() -> None:
+    train(parser().parse_args())
 
 
 if __name__ == "__main__":
     main()
+
+__all__ = ["Loop", "auc", "begun", "grow", "judged", "parser", "shares", "train"]

@@ -2,40 +2,84 @@
 
     python -m pipelines.train.samples GENERATOR OUT.jsonl --problems 3000 --each 6
 
-One JSON object a line: family, question, steps, labels, gold. Solutions that are the same up to their first wrong step are kept
-once. Problems are of the training split and of a seed that generator training never used.
+One JSON object a line (pipelines.train.labelled). Solutions that are the same up to their first wrong step are kept once.
+Problems are of the training split and of a seed that generator training never used. Other ways to label, which need no exact
+checker: pipelines.train.labels.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.models import TextModel, load_generator
 from pipelines.problems import FAMILIES, Instance, instances
-from pipelines.train.prm import replaced
-from search.types import SEPARATOR, Extend, Extension, Row, Sampling, Until, child_of, seed_of
+from pipelines.problems.instance import Split
+from pipelines.train.labelled import Sample, write
+from pipelines.train.rollouts import LIMIT, Steps, pieces, right
+from pipelines.train.sequences import replaced
+from search.types import Extend, Row, Sampling, Until, child_of, seed_of
 
 SHARES = {"word": 0.45, "countdown": 0.45, "guess": 0.10}
 SEED = 7_001
 
 
-def sampled(model: TextModel, problems: list[Instance], each: int, seed: int) -> Iterator[tuple[Instance, list[str]]]:
-    """(problem, steps of one solution), `each` a problem, batched on the engine."""
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """One sampled solution."""
+
+    instance: Instance
+    steps: Steps
+    tokens: int
+
+    @property
+    def right(self) -> bool:
+        """Whether it ends with the reference answer."""
+        return right(self.instance, self.steps)
+
+
+def problems(shares: Mapping[str, float], count: int, seed: int, split: Split = "train") -> list[Instance]:
+    """About `count` problems, families by their shares, shuffled."""
+    out: list[Instance] = []
+    for name, share in shares.items():
+        source = instances(FAMILIES[name], split, seed)
+        out += [next(source) for _ in range(round(count * share / sum(shares.values())))]
+    random.Random(seed).shuffle(out)
+    return out
+
+
+def sampled(model: TextModel, asked: Sequence[Instance], each: int, seed: int) -> list[Solution]:
+    """`each` solutions of every problem, in order, batched on the engine; empty ones are left out."""
     engine = model.engine
-    for key, instance in enumerate(problems):
+    found: dict[int, list[Solution]] = {}
+    for key, instance in enumerate(asked):
         prefix = model.encode(instance.question)
-        rows = tuple(Row(p, seed_of(seed, str(key), p), prefix, 384) for p in (child_of("", i) for i in range(each)))
+        rows = tuple(Row(p, seed_of(seed, str(key), p), prefix, LIMIT) for p in (child_of("", i) for i in range(each)))
         engine.submit(key, Extend(rows, Until.END, Sampling()))
     while engine.busy:
         for key, reply in engine.advance():
-            assert isinstance(reply, Extension)
+            if isinstance(reply, Exception):
+                raise reply
             engine.forget(key)
-            for step in reply.steps:
-                yield problems[key], [s for s in step.text.split(SEPARATOR) if s]
+            found[key] = [Solution(asked[key], pieces(step.text), len(step)) for step in reply.steps]
+    return [solution for key in sorted(found) for solution in found[key] if solution.steps]
+
+
+def exactly(solutions: Sequence[Solution]) -> Iterator[Sample]:
+    """Exact labels, each solution cut after its first wrong step; what is then the same is kept once."""
+    seen: set[tuple[str, ...]] = set()
+    for solution in solutions:
+        instance, steps = solution.instance, solution.steps
+        labels = FAMILIES[instance.family].label(instance, steps)
+        cut = labels.index(False) + 1 if False in labels else len(labels)
+        known = (instance.question, *steps[:cut])
+        if known not in seen:
+            seen.add(known)
+            marks = tuple(map(float, labels[:cut]))
+            yield Sample(instance.family, instance.question, steps[:cut], marks, solution.right, replaced(instance, labels))
 
 
 def main() -> None:
@@ -46,28 +90,8 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=6)
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
-    model = load_generator(options.generator)
-    problems: list[Instance] = []
-    for name, share in SHARES.items():
-        source = instances(FAMILIES[name], "train", options.seed)
-        problems += [next(source) for _ in range(round(options.problems * share))]
-    random.Random(options.seed).shuffle(problems)
-    seen: set[tuple[str, ...]] = set()
-    with options.out.open("w") as out:
-        for instance, steps in sampled(model, problems, options.each, options.seed):
-            labels = FAMILIES[instance.family].label(instance, steps)
-            cut = labels.index(False) + 1 if False in labels else len(labels)
-            known = (instance.question, *steps[:cut])
-            if steps and known not in seen:
-                seen.add(known)
-                row = {
-                    "family": instance.family,
-                    "question": instance.question,
-                    "steps": steps[:cut],
-                    "labels": labels[:cut],
-                    "gold": replaced(instance, labels),
-                }
-                out.write(json.dumps(row) + "\n")
+    asked = problems(SHARES, options.problems, options.seed)
+    write(exactly(sampled(load_generator(options.generator), asked, options.each, options.seed)), options.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,257 @@
+"""Ways to label steps, side by side: the same solutions, the same number of training tokens, the same start.
+
+    python -m flows.figures.labels --train FOLDER --base BASE      # samples, labels and trains into FOLDER, then measures
+    python -m flows.figures.labels FOLDER                          # measures what FOLDER holds
+
+BASE is a reward model that checks arithmetic and has seen no label of any solution's step:
+
+    python -m pipelines.train.prm BASE --grow GENERATOR --tokens 1000000 --drills 1 --pages 0 --lr 2.5e-3
+
+The labels are held against exact ones, the trained models against exact labels of the generator's solutions of held-out
+problems: AUC of right against wrong steps up to a solution's first wrong one, within one problem at one place and pooled;
+ProcessBench's first-error F1, its threshold chosen on validation problems; and what the model's best of 16 gets above the
+majority of 16, with a 95% interval over problems. A step's score is the minimum of the values up to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flows.figures.models import paired_auc
+from pipelines.models import load_generator
+from pipelines.problems import FAMILIES
+from pipelines.problems.instance import Split
+from pipelines.train import prm
+from pipelines.train.labelled import Sample, read, write
+from pipelines.train.labels import METHODS, distinct
+from pipelines.train.measures import auc, best_threshold, first_below, first_error_f1
+from pipelines.train.rollouts import ANSWER, Rollouts
+from pipelines.train.samples import SEED, Solution, problems, sampled
+from search.select import Entry, Selector
+from search.types import SEPARATOR, Finish, Part, Question, Step, Trace, Verifier
+from store.stats import interval, resampled_means
+from verifiers.extract import extractor_for
+from verifiers.registry import load_verifier
+
+FAMILY = ("word", "countdown")
+LAMBDA, RAMP = "0.8", "100"  # of TD; about 130 updates in all
+POOL = 16  # solutions of a held-out problem
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one row of the table is made."""
+
+    labels: str  # a method of pipelines.train.labels
+    seed: int = 0
+    options: tuple[str, ...] = ()  # of pipelines.train.prm
+
+
+TD = ("--td", LAMBDA, "--ramp", RAMP)
+RECIPES = {
+    "exact": Recipe("exact"),
+    "shepherd-hard": Recipe("shepherd-hard"),
+    "shepherd-soft": Recipe("shepherd-soft"),
+    "omega": Recipe("omega"),
+    "spare": Recipe("spare"),
+    "td": Recipe("outcome", 0, TD),
+    "td-second": Recipe("outcome", 1, TD),
+}
+ENSEMBLES = {"td, both": ("td", "td-second")}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Solutions of held-out problems as one verifier reads them."""
+
+    solutions: Sequence[Solution]
+    values: Sequence[tuple[float, ...]]  # of each solution's steps
+    labels: Sequence[Sequence[bool]]  # exact
+
+    def first_wrong(self) -> list[int | None]:
+        return [row.index(False) if False in row else None for row in map(list, self.labels)]
+
+    def of(self, family: str) -> Judged:
+        kept = [i for i, s in enumerate(self.solutions) if s.instance.family == family]
+        return Judged([self.solutions[i] for i in kept], [self.values[i] for i in kept], [self.labels[i] for i in kept])
+
+
+# ---------------------------------------------------------------------------------------------------------------- training
+
+
+def label(folder: Path, generator: str, count: int) -> None:
+    """The labels of every method into FOLDER/labels; what is there is kept."""
+    (folder / "labels").mkdir(parents=True, exist_ok=True)
+    missing = [name for name in METHODS if not (folder / "labels" / f"{name}.jsonl").exists()]
+    if missing:
+        model = load_generator(generator)
+        asked = problems(dict.fromkeys(FAMILY, 0.5), count, SEED)
+        solutions = distinct(sampled(model, asked, 4, SEED))
+        source = Rollouts(model, 8, SEED)
+        for name in missing:
+            write(METHODS[name](solutions, source), folder / "labels" / f"{name}.jsonl")
+
+
+def train(folder: Path, base: Path, tokens: int) -> None:
+    """The models of all recipes into FOLDER; what is there is kept."""
+    for name, recipe in RECIPES.items():
+        if (folder / name / "card.json").exists():
+            continue
+        given = ["--init", base, "--samples", folder / "labels" / f"{recipe.labels}.jsonl", "--tokens", tokens]
+        fixed = ["--drills", 0.1, "--pages", 0, "--own", 0.9, "--lr", 1.5e-3, "--families", *FAMILY, "--seed", recipe.seed]
+        _say(f"training {name}")
+        prm.train(prm.parser().parse_args([str(folder / name), *map(str, [*given, *fixed]), *recipe.options]))
+
+
+# --------------------------------------------------------------------------------------------------------------- measuring
+
+
+def pool(generator: str, split: Split, count: int, each: int, seed: int) -> list[Solution]:
+    """`count` problems a family, `each` solutions of every one."""
+    asked = problems(dict.fromkeys(FAMILY, 0.5), count * len(FAMILY), seed, split)
+    return sampled(load_generator(generator), asked, each, seed)
+
+
+def traced(solution: Solution) -> Trace:
+    """A solution as a verifier sees it: its texts, without the generator's own statistics."""
+    none, ids = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int32)
+    ends = [SEPARATOR] * (len(solution.steps) - 1) + [""]
+    steps = [
+        Step(ids, text + end, none, none, none, Finish.STEP if end else Finish.END)
+        for text, end in zip(solution.steps, ends, strict=True)
+    ]
+    return Trace(Question(solution.instance.key, solution.instance.question, ()), tuple(steps))
+
+
+def judged(verifier: Verifier, solutions: Sequence[Solution]) -> Judged:
+    readings = verifier.score([traced(s) for s in solutions])
+    labels = [FAMILIES[s.instance.family].label(s.instance, s.steps) for s in solutions]
+    for solution, reading in zip(solutions, readings, strict=True):
+        if len(reading.parts) != len(solution.steps):
+            raise ValueError(f"{len(reading.parts)} values for {len(solution.steps)} steps: {reading.reason or 'misread'}")
+    return Judged(solutions, [tuple(r.parts) for r in readings], labels)
+
+
+def aucs(found: Judged) -> tuple[float, float]:
+    """(within one problem at one place, pooled)."""
+    groups: dict[tuple[str, int], tuple[list[float], list[int]]] = defaultdict(lambda: ([], []))
+    for solution, values, labels in zip(found.solutions, found.values, found.labels, strict=True):
+        for at, label in enumerate(labels):
+            groups[solution.instance.key, at][0].append(min(values[: at + 1]))
+            groups[solution.instance.key, at][1].append(int(label))
+            if not label:
+                break
+    scores = [s for g in groups.values() for s in g[0]]
+    return paired_auc(list(groups.values())), auc(scores, [y for g in groups.values() for y in g[1]])
+
+
+def gain(found: Judged) -> tuple[float, float, float]:
+    """Accuracy of the model's best less that of the majority, of each problem's solutions, with its 95% interval."""
+    groups: dict[str, list[tuple[Solution, tuple[float, ...]]]] = defaultdict(list)
+    for solution, values in zip(found.solutions, found.values, strict=True):
+        groups[solution.instance.key].append((solution, values))
+    differences = []
+    for rows in groups.values():
+        instance = rows[0][0].instance
+        extract = extractor_for({"family": instance.family})
+        entries = [
+            Entry(str(i), extract(s.steps[-1]).key if ANSWER.search(s.steps[-1]) else None, s.tokens, parts=v, value=min(v))
+            for i, (s, v) in enumerate(rows)
+        ]
+        chosen = [Selector(name)(entries).answer for name in ("best", "majority")]
+        best, most = (a is not None and FAMILIES[instance.family].check(instance.answer, a) for a in chosen)
+        differences.append(float(best) - float(most))
+    low, high = interval(resampled_means(np.array(differences)[:, None], 2000)[:, 0])
+    return float(np.mean(differences)), low, high
+
+
+def agreement(samples: Sequence[Sample], exact: Sequence[Sample], family: str) -> tuple[float, float] | None:
+    """(share of labels that agree with the exact ones, share of steps that have one), up to the first wrong step; soft labels
+    are right from one half. None where nothing is labelled."""
+    told = steps = same = 0
+    for ours, theirs in zip(samples, exact, strict=True):
+        if ours.family != family:
+            continue
+        upto = theirs.labels.index(0) + 1 if 0 in theirs.labels else len(theirs.labels)
+        for label, truth in zip(ours.labels[:upto], theirs.labels[:upto], strict=True):
+            steps += 1
+            if label is not None:
+                told, same = told + 1, same + ((label >= 0.5) == (truth == 1))
+    return (same / told, told / steps) if told else None
+
+
+def figures(verifier: Verifier, dev: Sequence[Solution], test: Sequence[Solution]) -> dict[str, list[str]]:
+    """By family: AUC within and pooled, F1 with its threshold, gain of the best."""
+    tuned, found, out = judged(verifier, dev), judged(verifier, test), {}
+    for family in FAMILY:
+        a, b = tuned.of(family), found.of(family)
+        threshold, _ = best_threshold(a.values, a.first_wrong())
+        f1 = first_error_f1([first_below(v, threshold) for v in b.values], b.first_wrong())
+        within, pooled = aucs(b)
+        more, low, high = gain(b)
+        said = f"{f1:.3f} (at {threshold:.2f})" if f1 is not None else "nothing to find"
+        out[family] = [f"{within:.3f}", f"{pooled:.3f}", said, f"{more:+.3f} [{low:+.3f}, {high:+.3f}]"]
+    return out
+
+
+def verifiers(folder: Path, others: Sequence[str]) -> dict[str, Part]:
+    """Those of the table by name: other models first, then what FOLDER holds."""
+    parts = {Path(other).name: Part("prm", {"model": other}) for other in others}
+    parts |= {name: Part("prm", {"model": str(folder / name)}) for name in RECIPES if (folder / name / "card.json").exists()}
+    for name, (a, b) in ENSEMBLES.items():
+        if a in parts and b in parts:
+            parts[name] = Part("ensemble", {"of": f"prm:model={folder / a}+prm:model={folder / b}"})
+    return parts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--train", action="store_true", help="make first what FOLDER lacks")
+    parser.add_argument("--base", type=Path, help="with --train: the model that every training starts from")
+    parser.add_argument("--others", nargs="*", default=[], help="further reward models to measure")
+    parser.add_argument("--generator", default="bundled")
+    parser.add_argument("--train-problems", type=int, default=600)
+    parser.add_argument("--tokens", type=int, default=350_000)
+    parser.add_argument("--problems", type=int, default=100, help="held-out, of each family")
+    options = parser.parse_args()
+    if options.train:
+        if options.base is None:
+            parser.error("--train needs --base, the model to start from")
+        label(options.folder, options.generator, options.train_problems)
+        train(options.folder, options.base, options.tokens)
+    _labels(options.folder)
+    dev = pool(options.generator, "validation", options.problems // 2, POOL // 2, SEED + 1)
+    test = pool(options.generator, "test", options.problems, POOL, SEED + 2)
+    _say("| trained on | family | AUC, same problem and place | AUC pooled | first-error F1 | best of 16 less majority |")
+    for name, part in verifiers(options.folder, options.others).items():
+        for family, row in figures(load_verifier(part)[0], dev, test).items():
+            _say(f"| {name} | {family} | {' | '.join(row)} |")
+
+
+def _labels(folder: Path) -> None:
+    """Prints what each method's labels are and cost."""
+    _say("| labels | agree with exact, of those labelled: word | countdown | tokens a solution | completions |")
+    files = {name: folder / "labels" / f"{name}.jsonl" for name in METHODS}
+    rows = {name: read(file) for name, file in files.items() if file.exists()}
+    for name, samples in rows.items():
+        both = [agreement(samples, rows["exact"], family) for family in FAMILY]
+        said = ["none labelled" if each is None else f"{each[0]:.3f} of {each[1]:.2f}" for each in both]
+        costs = [sum(s.tokens for s in samples) / len(samples), sum(s.rollouts for s in samples) / len(samples)]
+        _say(f"| {name} | {' | '.join(said)} | {costs[0]:.0f} | {costs[1]:.1f} |")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
