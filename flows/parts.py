@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from pipelines.encoders import encoder_weights
 from pipelines.models import NAMES, fingerprint
 from search.strategies import build, resolved
 from search.types import Budget, Part, RunSpec, Sampling
-from verifiers.registry import reward_models
+from verifiers.registry import check_verifier, judges, prompts, reward_models
 
 
 def part(text: str) -> Part:
@@ -83,7 +84,7 @@ def spec(
     constraint: str = "",
 ) -> RunSpec:
     """One run from its words; ValueError in one line for any that cannot be."""
-    chosen, judge, writer = part(strategy), part(verifier), model_part(generator)
+    chosen, judge, writer = part(strategy), joined(part(verifier)), model_part(generator)
     extra = part("x:" + ",".join(settings)).params if settings else {}
     searched = resolved(Part(chosen.name, {**chosen.params, **extra}))
     embeds, sibling = encoder_of(searched, encoder), small_of(searched, small)
@@ -103,6 +104,13 @@ def spec(
         small=sibling,
         constraint=constraint,
     )
+
+
+def joined(verifier: Part) -> Part:
+    """A verifier with its join written out: a run's spec says how the values of steps become one, whatever a default is later.
+    ValueError for one that is not known."""
+    _, join = check_verifier(verifier)
+    return Part(verifier.name, {**verifier.params, "join": join.value})
 
 
 def embeds(strategy: str) -> bool:
@@ -139,4 +147,7 @@ def weights(generator: Part, verifier: Part, encoder: Part | None = None, small:
     """The fingerprints of a run's models. Raises ModelError for a folder without one."""
     found = [fingerprint(each.name, "generator") for each in (generator, small) if each is not None]
     found += [fingerprint(model, "reward") for model in reward_models(verifier)]
+    found += [fingerprint(model, "generator") for model in judges(verifier)]
+    if asked := prompts(verifier):
+        found.append(hashlib.blake2b(asked.encode(), digest_size=4).hexdigest())
     return " ".join([*found, encoder_weights(encoder)]).strip()
