@@ -6,16 +6,19 @@ its own because math-verify's time limits need a main thread, and because algebr
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import re
 import resource
+import select
 import sys
 from typing import IO, Any
 
 MEMORY = 1 << 30  # bytes of address space
 CPU_SECONDS = 12  # for one request: ends a computation that no signal handler can interrupt, if the parent is gone
+TOUCHED = re.compile(r"(?<=[^\x00-\x7f])(?=[\d.+\-])|(?<=\d)(?=[^\x00-\x7f])")
 MATHS = re.compile(r"\$|\\\(|\\\[|\\boxed")
 
 
@@ -35,7 +38,9 @@ def answer(request: dict[str, Any]) -> tuple[str, str]:
     except TimeoutException as problem:
         return "timeout", str(problem)[:80]
     except MemoryError:
-        return "error", "out of memory"
+        return "timeout", "out of memory"
+    except RecursionError:
+        return "timeout", "nested too deeply to compute with"
     except Exception as problem:
         return "error", f"{type(problem).__name__}: {problem}"[:200]
 
@@ -51,7 +56,10 @@ def parsed(text: str, seconds: int, prose: bool, letters: bool) -> list[Any]:
         return list(parse(text, [StringExtractionConfig(tuple("ABCDEFGHIJ"))], **options))
     if not prose and not MATHS.search(text):
         found = list(parse(f"${text}$", [latex], **options))
-    return found or list(parse(text, [latex, plain], **options))
+    found = found or list(parse(text, [latex, plain], **options))
+    if not found and not text.isascii():  # "\u4e3a13/28": a number that touches a letter is no word of its own
+        found = list(parse(TOUCHED.sub(" ", text), [latex, plain], **options))
+    return found
 
 
 def compared(gold: list[Any], target: list[Any], seconds: int) -> tuple[str, str]:
@@ -67,6 +75,14 @@ def more_cpu() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
+def die_with(lifeline: int) -> None:
+    """Has the kernel end this process (SIGIO) when the other end of the pipe is closed, which the parent's end does too."""
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:  # it was closed before
+        raise SystemExit("the parent is gone")
+
+
 def serve(requests: IO[str], replies: IO[str]) -> None:
     """Answers until the parent closes the pipe."""
     for line in requests:
@@ -78,6 +94,7 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
 
 def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    die_with(int(sys.argv[1]))
     os.dup2(2, 1)  # a library that prints must not write into the replies
     import math_verify
 

@@ -9,6 +9,8 @@ import re
 
 POWER = 10_000  # the largest exponent
 FACTORIAL = 2_000
+TOWER = 12  # powers of powers that are looked at
+DEPTH = 60  # of brackets: a parser that calls itself for each runs out of stack
 NUMERIC = re.compile(r"[\d\s.,{}()^*+\-]|\\(?:cdot|times|left|right|,|!)")
 SIMPLE = re.compile(r"\d+")
 ATOM = re.compile(r"\\[A-Za-z]+|[A-Za-z]|\d+")
@@ -28,15 +30,28 @@ def too_large(text: str) -> bool:
     )
 
 
+def too_deep(text: str) -> bool:
+    """Whether the brackets of a text, of any kind, are nested more than 60 deep."""
+    depth = 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        if depth > DEPTH:
+            return True
+    return False
+
+
 def _operand(text: str, start: int) -> str:
-    """The group or the atom that begins at `start`, with the power it is itself raised to."""
-    sign = 1 if text[start : start + 1] in ("-", "+") else 0
-    end = _group_end(text, start + sign)
-    if text[end : end + 1] == "^":
-        return text[start:end] + "^" + _operand(text, end + 1)
-    if text[end : end + 1] == "!":
-        return text[start : end + 1]
-    return text[start:end]
+    """The group or the atom that begins at `start`, with the powers it is itself raised to."""
+    end = start
+    for _ in range(TOWER):
+        sign = 1 if text[end : end + 1] in ("-", "+") else 0
+        end = _group_end(text, end + sign)
+        if text[end : end + 1] == "!":
+            return text[start : end + 1]
+        if text[end : end + 1] != "^":
+            return text[start:end]
+        end += 1
+    return "9^9^9"  # a tower of this height is out of all bounds, whatever stands in it
 
 
 def _group_end(text: str, start: int) -> int:
@@ -105,4 +120,4 @@ def _tower(text: str) -> float:
     return value
 
 
-__all__ = ["too_large"]
+__all__ = ["too_deep", "too_large"]
