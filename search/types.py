@@ -213,7 +213,7 @@ class Reading:
     what it cost."""
 
     parts: tuple[float, ...]
-    reason: str = ""  # why there is no value, where parts is empty
+    reason: str = ""  # why there is no value, where parts is empty; or what else was found (search.collaborate)
     passes: int = 0  # forward passes of a reward model (one for each trace scored)
     tokens: int = 0  # tokens those passes computed
     flops: float = 0.0

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .code import grader_of, named, tests_of
+
 QUESTIONS = ("prompt", "question", "problem")
 HASHES = re.compile(r"####[ \t]*([^\n]+?)\s*$")
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?", re.ASCII)
@@ -101,11 +103,19 @@ def generic(row: Json, question: str = "", answer: str = "") -> Read:
     return Read(text(row, name), scalar(row, answer or "answer"))
 
 
+def code(row: Json) -> Read:
+    """prompt, question or problem; tests: see pipelines.problems.code. What stands for the answer is the tests' name."""
+    name = next((name for name in QUESTIONS if name in row), "prompt")
+    tests = tests_of(_present(row, "tests"))
+    return Read(text(row, name), named(tests), {"grader": grader_of(tests), "tests": tests})
+
+
 READERS: dict[str, Callable[[Json], Read]] = {
     "gsm8k": gsm8k,
     "math": math,
     "aime": aime,
     "countdown": countdown,
+    "code": code,
     "generic": generic,
 }
 
@@ -118,6 +128,8 @@ def style_of(row: Json, name: str = "") -> str:
     answer = row.get("answer")
     if ("numbers" in row or "nums" in row) and "target" in row:
         return "countdown"
+    if "tests" in row:
+        return "code"
     if answer is None:
         return ""
     if "question" in row and isinstance(answer, str) and "####" in answer:

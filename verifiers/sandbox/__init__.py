@@ -9,8 +9,8 @@ kernel that the allowed system calls reach.
 
 from .available import Unavailable, refusal, require
 from .launch import Ended, Limits, Outcome, launch
-from .plain import same, same_output
-from .run import How, Ran, Result, run
+from .plain import parsed, same, same_output
+from .run import How, Ran, Result, command, run
 
 __all__ = [
     "Ended",
@@ -20,7 +20,9 @@ __all__ = [
     "Ran",
     "Result",
     "Unavailable",
+    "command",
     "launch",
+    "parsed",
     "refusal",
     "require",
     "run",

@@ -77,6 +77,12 @@ def run(source: str, kind: Kind, tests: Sequence[Any], entry: str = "", seconds:
     return Ran(_results(outcome, nonce, len(tests)), outcome.seconds)
 
 
+def command(words: Sequence[str], feed: bytes, limits: Limits = Limits(), mounts: Sequence[str] = ()) -> Outcome:
+    """An external command with `feed` as its input, under the same limits; see `launch` for what it sees."""
+    job = {"command": list(words), "cpu": limits.cpu, "limits": limits.inside()}
+    return launch([PYTHON, "-I", "-S", "-B", "-c", inside()], framed(job) + feed, limits, mounts)
+
+
 def _line(outcome: Outcome) -> str:
     said = outcome.errors.strip().splitlines() or [f"no message, exit status {outcome.status}, {outcome.ended}"]
     return said[-1].removeprefix("bwrap: ")[:300]
@@ -112,4 +118,4 @@ def _result(line: str) -> Result:
     return Result(How.DONE, value, printed)
 
 
-__all__ = ["How", "Kind", "Ran", "Result", "framed", "inside", "run"]
+__all__ = ["How", "Kind", "Ran", "Result", "command", "run"]
