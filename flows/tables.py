@@ -125,6 +125,8 @@ def show_run(opened: Database, wanted: str, problem: str | None) -> None:
             shown = ", ".join(f"{name} {each}" for name, each in shown.items() if each is not None) or "none"
         out.print(f"{key:<12}{shown}")
     out.print(f"commit      {run.environment.get('commit', '')}")
+    if "canaries" in run.environment:
+        out.print(f"canaries    {run.environment['canaries']}")
     worked = sessions(opened, run.id)
     commits = dict.fromkeys(environment.get("commit", "") for _, _, environment in worked)
     if len(worked) > 1:

@@ -45,9 +45,11 @@ from store.runs import (
     unreplayable,
 )
 from store.schema import CLOSED, TRIES
+from verifiers.canary import canaries
+from verifiers.code import ready
 from verifiers.extract import extractor_for
 from verifiers.grade import Graders, Verdict, grader_for
-from verifiers.registry import check_verifier, load_verifier
+from verifiers.registry import check_verifier, judges, load_verifier
 
 if TYPE_CHECKING:
     from pipelines.models import TextModel
@@ -114,7 +116,11 @@ def generator_of(part: Part) -> TextModel:
 
 def verifier_of(part: Part) -> tuple[Verifier, Join]:
     """The loaded verifier and its join, kept warm for the process."""
-    return _verifier(part.name, tuple(sorted(part.params.items())))
+    return _verifier(part.name, _sorted(part))
+
+
+def _sorted(part: Part) -> tuple[tuple[str, object], ...]:
+    return tuple(sorted(part.params.items()))
 
 
 @lru_cache(maxsize=1)
@@ -140,7 +146,7 @@ def check(spec: RunSpec, problems: bool = True) -> None:
     if spec.encoder is not None:
         check_encoder(spec.encoder)
     if problems and spec.problems.name != "question":
-        load_problems(spec.problems)
+        ready(load_problems(spec.problems))
     here = weights(spec.generator, spec.verifier, spec.encoder, spec.small)
     if spec.weights != here:
         raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")
@@ -161,6 +167,8 @@ def join(database: Database, spec: RunSpec, say: Sayer = _unsaid) -> None:
     other = [f"{key} {first[key] or '-'} -> {here[key] or '-'}" for key in here if key in first and first[key] != here[key]]
     if other:
         say(f"note: this is not what the run was begun with: {', '.join(other)}; what it has is checked against its journal")
+    if (told := here.get("canaries", "")).startswith("warning"):
+        say(told)
 
 
 def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verifier: tuple[Verifier, Join]) -> Search:
@@ -229,6 +237,7 @@ def work_shard(
         return lease
     with lease.kept():
         due = {a.attempt_id: a for a in planned(database, spec.id, shard) if not a.closed}
+        ready(a.problem for a in due.values())
         progress = progress or Progress(total=len(due))
         restart(database, [i for i in unreplayable(database, spec.id) if i in due], lease)
         verifier, join = verifier_of(spec.verifier)
@@ -378,7 +387,15 @@ def environment(spec: RunSpec) -> dict[str, str]:
         "path": type(getattr(engine, "forward", engine)).__name__,
         "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
         "commit": _commit(),
+        **({"canaries": _canaries(spec.verifier.name, _sorted(spec.verifier))} if judges(spec.verifier) else {}),
     }
+
+
+@lru_cache(maxsize=4)
+def _canaries(name: str, params: tuple[tuple[str, object], ...]) -> str:
+    """What a generative verifier makes of null answers: a warning where it accepts too many."""
+    found = canaries(*_verifier(name, params))
+    return found.warning or str(found)
 
 
 def _processor() -> str:

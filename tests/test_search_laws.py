@@ -76,6 +76,8 @@ VARIANTS: tuple[Part, ...] = (
     Part("plan-search", {"observations": 3, "combinations": 0, "layers": 2, "criticise": True, "select": "best"}),
     Part("icn", {"n": 4, "keep": 2, "room": 12, "select": "weighted"}),
     Part("self-agreement", {"n": 3, "room": 9}),
+    Part("knockout", {"n": 5, "k": 2, "by": "small", "room": 12}),
+    Part("knockout", {"n": 3, "temperature": 0.0}),
     Part("awrs", {"n": 3, "pattern": r"(good\d |\n\n|\\boxed\{\d\})*", "ess": 0.8, "peek": 9}),
 )
 # the variants take as long as all the defaults together

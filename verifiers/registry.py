@@ -11,6 +11,8 @@ from typing import Any
 
 from search.checks import one_of
 from search.types import Join, Part, Verifier
+from verifiers.formats.format import FORMATS
+from verifiers.generative import BUNDLED, KINDS, TAKES, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,14 @@ def _prm(params: dict[str, Any]) -> Verifier:
     from verifiers.prm import load_prm
 
     return load_prm(str(params.pop("model", "bundled")), params)
+
+
+def _orm(params: dict[str, Any]) -> Verifier:
+    from verifiers.prm import load_orm
+
+    if "model" not in params:
+        raise ValueError("verifier 'orm' needs a model: orm:model=FOLDER, or a hub name")
+    return load_orm(str(params.pop("model")), params)
 
 
 def _logprob(_: dict[str, Any]) -> Verifier:
@@ -47,6 +57,18 @@ def _equation(_: dict[str, Any]) -> Verifier:
     return EquationVerifier()
 
 
+def _program(params: dict[str, Any]) -> Verifier:
+    from verifiers.program import ProgramVerifier
+
+    return ProgramVerifier(str(params.get("style", "math")), float(params.get("seconds", 5.0)))
+
+
+def _command(params: dict[str, Any]) -> Verifier:
+    from verifiers.command import CommandVerifier, asked
+
+    return CommandVerifier(asked(params))
+
+
 def _ensemble(params: dict[str, Any]) -> Verifier:
     from verifiers.ensemble import Ensemble
 
@@ -58,17 +80,36 @@ def _ensemble(params: dict[str, Any]) -> Verifier:
     return Ensemble(tuple(loaded[str(part)] for part in parts))
 
 
+def _generative(kind: str) -> Callable[[dict[str, Any]], Verifier]:
+    def load(params: dict[str, Any]) -> Verifier:
+        from verifiers.generative import load_generative
+
+        return load_generative(kind, params)
+
+    return load
+
+
 def _members(params: Mapping[str, Any]) -> tuple[Part, ...]:
     from verifiers.ensemble import members
 
     return members(str(params.get("of", "")))
 
 
+_MODEL = ("model", "device", "dtype")
+
 VERIFIERS: dict[str, Known] = {
-    "prm": Known(_prm, Join.MIN, "process reward model: a two-label token classifier", ("model", "device", "dtype")),
+    "prm": Known(_prm, Join.MIN, "process reward model of any known format", (*_MODEL, "format", "separator", "code")),
+    "orm": Known(_orm, Join.LAST, "outcome reward model: one value for the whole", (*_MODEL, "code")),
     "logprob": Known(_logprob, Join.PROD, "the generator's own probability of each step; no second model"),
     "self-certainty": Known(_self_certainty, Join.MEAN, "the generator's self-certainty over each step"),
     "equation": Known(_equation, Join.MIN, "recomputes every equation a step states; no model, no reference"),
+    "program": Known(_program, Join.LAST, "runs the solution's program; whether it agrees with the text", ("style", "seconds")),
+    "command": Known(
+        _command, Join.LAST, "an external program's verdict, in the sandbox", ("run", "mounts", "block", "seconds", "memory")
+    ),
+    "genrm": Known(_generative("genrm"), Join.LAST, "a language model writes checks; the mean of their verdicts", TAKES),
+    "thinkprm": Known(_generative("thinkprm"), Join.MIN, "the same, with a verdict on each step", TAKES),
+    "judge": Known(_generative("judge"), Join.LAST, "a language model's verdict or grade, without a check", TAKES),
     "ensemble": Known(_ensemble, Join.MIN, "mean of several verifiers' values of each step, as of=prm+equation", ("of",)),
 }
 
@@ -81,12 +122,37 @@ def check_verifier(part: Part) -> tuple[Known, Join]:
     if unknown:
         takes = ", ".join(("join", *known.takes))
         raise ValueError(f"verifier '{part.name}' has no parameter '{min(unknown)}' (it takes {takes})")
-    join = str(part.params.get("join", known.join))
+    join = str(part.params.get("join", _default_join(part, known)))
     one_of("join", join, list(Join))
     if part.name == "ensemble":
         for member in _members(part.params):
             check_verifier(member)
+    if part.name in KINDS:
+        settings(part.name, part.params)
+    if part.name in ("program", "command"):
+        _check_sandboxed(part)
     return known, Join(join)
+
+
+def _check_sandboxed(part: Part) -> None:
+    """Raises sandbox.Unavailable where there is none: a run that needs it must not begin."""
+    from verifiers.command import asked
+    from verifiers.sandbox import require
+
+    if part.name == "command":
+        asked(part.params)
+    else:
+        _program(dict(part.params))
+    require()
+
+
+def _default_join(part: Part, known: Known) -> Join:
+    """The authors' own, where a format is asked for by name and they state one; else the verifier's."""
+    if part.name != "prm" or "format" not in part.params:
+        return known.join
+    wanted = str(part.params["format"])
+    one_of("format", wanted, FORMATS)
+    return FORMATS[wanted].join or known.join
 
 
 def load_verifier(part: Part) -> tuple[Verifier, Join]:
@@ -99,4 +165,18 @@ def reward_models(part: Part) -> list[str]:
     """The reward models that a verifier reads, by the names they are loaded by: what a run's result depends on."""
     if part.name == "ensemble":
         return [model for member in _members(part.params) for model in reward_models(member)]
-    return [str(part.params.get("model", "bundled"))] if part.name == "prm" else []
+    return [str(part.params.get("model", "bundled"))] if part.name in ("prm", "orm") else []
+
+
+def judges(part: Part) -> list[str]:
+    """The language models that a verifier asks, by the names they are loaded by: likewise."""
+    if part.name == "ensemble":
+        return [model for member in _members(part.params) for model in judges(member)]
+    return [str(part.params.get("model", BUNDLED))] if part.name in KINDS else []
+
+
+def prompts(part: Part) -> str:
+    """What a generative verifier asks, all its prompts' texts: a file may hold another tomorrow. "" for any other verifier."""
+    if part.name == "ensemble":
+        return "".join(prompts(member) for member in _members(part.params))
+    return settings(part.name, part.params)["form"].template if part.name in KINDS and "prompt" in part.params else ""

@@ -26,6 +26,7 @@ from pipelines.problems.countdown import evaluate, moves, outlook, parse, reacha
 from pipelines.problems.guess import LINE as TRY
 from pipelines.problems.instance import apply
 from pipelines.problems.word import EQUATION
+from search.strategies.asking import filled
 from search.strategies.knockout import compared
 from search.types import SEPARATOR
 
@@ -37,8 +38,7 @@ YES, NO = "yes", "no"
 
 def asked(template: str, question: str, steps: Sequence[str], nonce: str) -> str:
     """The prompt of a check."""
-    parts = {"question": question, "solution": SEPARATOR.join(steps), "nonce": nonce}
-    return re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], template)
+    return filled(template, question=question, solution=SEPARATOR.join(steps), nonce=nonce)
 
 
 def asked_pair(question: str, first: Sequence[str], second: Sequence[str], nonce: str) -> str:

@@ -21,6 +21,7 @@ from .best_first import BestFirst
 from .best_of_n import BestOfN
 from .budget_forcing import BudgetForcing
 from .cntp import CNTP
+from .collaborative import Collaborative
 from .contrastive import Contrastive
 from .decoders import Mirostat, Momentum
 from .deepconf import DeepConf
@@ -31,6 +32,7 @@ from .fetch import Fetch
 from .first_finish import FirstFinish
 from .greedy import Greedy
 from .icn import ICN
+from .knockout import Knockout
 from .last_finish import LastFinish
 from .mcts import MCTS
 from .particles import Particles
@@ -60,6 +62,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "best-of-n": BestOfN,
     "budget-forcing": BudgetForcing,
     "cntp": CNTP,
+    "collaborative": Collaborative,
     "contrastive": Contrastive,
     "deepconf": DeepConf,
     "diverse-beam": DiverseBeam,
@@ -70,6 +73,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "first-finish": FirstFinish,
     "greedy": Greedy,
     "icn": ICN,
+    "knockout": Knockout,
     "last-finish": LastFinish,
     "mcts": MCTS,
     "mirostat": Mirostat,

@@ -59,8 +59,8 @@ def verdict_of(text: str) -> str | None:
 @dataclass(frozen=True)
 class Knockout:
     """n solutions as best-of-n's, then rounds in which neighbours meet: each pair is put to the judge in both orders, k times
-    each, and who has more verdicts goes on. Of a tie the one goes on whose answer more solutions gave, then the earlier path. Two
-    with one answer are not compared; of an odd number the last goes on by itself. Solutions without an answer do not take part.
+    each, and who has more verdicts goes on. Of a tie the one goes on whose answer more solutions gave, then the earlier path.
+    Two with one answer are not compared; of an odd number the last goes on by itself. Who has no answer does not take part.
 
     by: "" asks the generator itself, "small" the run's other model (--small).
     room: tokens that the two solutions may have in a prompt, half each: of a longer one its end is shown.
