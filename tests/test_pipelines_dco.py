@@ -50,7 +50,8 @@ def test_loss_and_gradient_are_finite_for_any_probability(logprob: float) -> Non
         given = torch.tensor([logprob], dtype=dtype, requires_grad=True)
         loss = dco_loss(given, 64)
         (gradient,) = torch.autograd.grad(loss.sum(), given)
-        assert torch.isfinite(loss).all() and torch.isfinite(gradient).all()
+        assert torch.isfinite(loss).all()
+        assert torch.isfinite(gradient).all()
         assert -1 - 1e-6 <= float(gradient) <= 0
 
 
