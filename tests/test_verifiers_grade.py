@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.problems import FAMILIES
+from pipelines.problems.graded import GRADERS as NAMES
 from search.types import Problem
 from verifiers.child import Child
 from verifiers.extract import canonical, extractor_for
-from verifiers.grade import Graders, Verdict, grader_for
-from verifiers.size import too_large
+from verifiers.grade import GRADERS, Graders, Verdict, grader_for
+from verifiers.size import too_deep, too_large
 
 SHARED = Path(os.environ.get("PONDEROSA_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PAIRS = SHARED / "grading_pairs_dev.jsonl"
@@ -33,6 +34,10 @@ def math(answer: str) -> Problem:
     return Problem("p", "", answer, "math/x", {"style": "math"})
 
 
+def test_a_problem_file_can_name_every_grader_there_is() -> None:
+    assert set(NAMES) == set(GRADERS)
+
+
 @pytest.mark.parametrize(
     ("problem", "grader"),
     [
@@ -42,6 +47,7 @@ def math(answer: str) -> Problem:
         (Problem("a", "", "3", "aime/x"), "integer"),
         (Problem("a", "", "3", "gsm8k/x", {"style": "gsm8k"}), "math"),
         (Problem("a", "", "3"), "math"),
+        (Problem("a", "", "3", "gsm8k/x", {"style": "gsm8k", "grader": "numeric"}), "numeric"),
     ],
 )
 def test_the_grader_is_chosen_by_family_then_style(problem: Problem, grader: str) -> None:
@@ -64,7 +70,7 @@ def test_right_and_wrong_answers_of_every_family_are_told_apart(name: str, grade
         assert graders.grade(problem, None) is Verdict.NONE
         assert graders.grade(problem, None, "I do not know.") is Verdict.UNPARSED
         assert graders.grade(problem, None, "\n\n".join(instance.steps)) is Verdict.CORRECT
-    assert graders.child.starts == 0, "the families need no algebra"
+    assert graders.pool.starts == 0, "the families need no algebra"
 
 
 @pytest.mark.parametrize(
@@ -116,11 +122,11 @@ BOMBS = [
 ]
 
 
-@pytest.mark.parametrize("bomb", [*BOMBS, "3!!!", "9**9**9", "x^{9^{9^9}}", "5^{20!}", "10^{10,000,000}"])
-def test_a_bomb_is_refused_before_any_algebra(bomb: str, graders: Graders) -> None:
+@pytest.mark.parametrize("bomb", [*BOMBS, "3!!!", "9**9**9", "x^{9^{9^9}}", "5^{20!}", "10^{10,000,000}", "2" + "^2" * 900])
+def test_a_bomb_is_a_timeout_before_any_algebra(bomb: str, graders: Graders) -> None:
     start = time.monotonic()
     for key in (bomb, f"${bomb}$"):
-        assert graders.grade(math("5"), key) is Verdict.UNPARSED
+        assert graders.grade(math("5"), key) is Verdict.TIMEOUT
     assert time.monotonic() - start < 0.5
     assert graders.detail == "too large to compute with"
 
@@ -141,6 +147,7 @@ def test_a_bomb_is_refused_before_any_algebra(bomb: str, graders: Graders) -> No
 )
 def test_ordinary_powers_and_factorials_are_not_bombs(fine: str) -> None:
     assert not too_large(fine)
+    assert not too_deep(fine)
 
 
 def test_a_bomb_that_slips_through_ends_in_time_and_the_child_works_on() -> None:
@@ -149,20 +156,20 @@ def test_a_bomb_that_slips_through_ends_in_time_and_the_child_works_on() -> None
         for bomb in ("$9^{9^{9}}$", "$5000000!$"):
             start = time.monotonic()
             verdict, _ = child.ask("5", bomb)
-            assert verdict in ("timeout", "error")
+            assert verdict == "timeout"
             assert time.monotonic() - start < 4.0
             assert child.ask("1/2", "0.5")[0] == "correct"
 
 
 def test_a_timeout_is_neither_wrong_nor_computed_twice() -> None:
-    with Graders(seconds=1.0) as slow:
-        slow.child.ask("1", "1")
-        os.kill(slow.child.pid or 0, signal.SIGSTOP)
+    with Graders(seconds=1.0, children=1) as slow:
+        slow.pool.ask("1", "1")
+        os.kill(slow.pool.pids[0], signal.SIGSTOP)
         assert slow.grade(math("\\frac12"), "0.5") is Verdict.TIMEOUT
         start = time.monotonic()
         assert slow.grade(math("\\frac12"), "0.5") is Verdict.TIMEOUT
         assert time.monotonic() - start < 0.1
-        slow.child.seconds = 5.0
+        slow.pool.seconds = 5.0
         assert slow.grade(math("\\frac12"), "1/2") is Verdict.CORRECT, "a new child was started"
 
 
@@ -178,12 +185,13 @@ def test_a_child_that_was_killed_is_started_again() -> None:
 
 def test_the_child_is_gone_when_the_graders_are_closed() -> None:
     with Graders() as mine:
-        assert mine.child.pid is None, "it is started when first needed"
+        assert mine.pool.pids == [], "none is started before it is needed"
         mine.grade(math("\\sqrt{4}"), "2.0")
-        pid = mine.child.pid
-    assert pid is not None
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        pids = mine.pool.pids
+    assert pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_equal_pairs_are_computed_once(graders: Graders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,16 +201,24 @@ def test_equal_pairs_are_computed_once(graders: Graders, monkeypatch: pytest.Mon
         asked.append(answer)
         return "wrong", ""
 
-    monkeypatch.setattr(graders.child, "ask", ask)
+    monkeypatch.setattr(graders.pool, "ask", ask)
     for _ in range(3):
         graders.grade(math("x+1"), "x+2")
-    assert asked == ["x+2"]
+    assert graders.grade_all([(math("x+1"), key, "") for key in ("x+2", "x+3", "x+3")]) == ["wrong"] * 3
+    assert asked == ["x+2", "x+3"]
 
 
 def test_a_long_answer_is_unparsed_without_being_read(graders: Graders) -> None:
-    starts = graders.child.starts
+    starts = graders.pool.starts
     assert graders.grade(math("x"), "x+" * 2000 + "x") is Verdict.UNPARSED
-    assert graders.child.starts == starts
+    assert graders.pool.starts == starts
+
+
+@pytest.mark.parametrize("brackets", ["(" * 900 + "1" + ")" * 900, "{" * 1900, "\\sqrt{" * 200 + "2" + "}" * 200])
+def test_brackets_without_end_are_unparsed_without_being_read(brackets: str, graders: Graders) -> None:
+    start = time.monotonic()
+    assert graders.grade(math("5"), brackets) is Verdict.UNPARSED
+    assert time.monotonic() - start < 0.5
 
 
 def test_a_child_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -232,18 +248,19 @@ def test_the_child_imports_no_torch_and_nothing_of_ours() -> None:
 
 
 @pytest.mark.skipif(not PAIRS.exists(), reason="the labelled pairs are not on this machine")
-@pytest.mark.parametrize(("as_written", "bar"), [(True, 188), (False, 184)])
-def test_the_grader_agrees_with_the_labelled_core_pairs(as_written: bool, bar: int, graders: Graders) -> None:
-    """Measured: 188 of 194 with answers as written, 184 with answers turned into voting keys first."""
+@pytest.mark.parametrize("as_written", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_grader_agrees_with_at_least_98_percent_of_the_labelled_core_pairs(as_written: bool, graders: Graders) -> None:
+    """Answers as they are written, or turned into voting keys first."""
     rows = [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
     core = [row for row in rows if row["class"] == "core"]
-    agreed = 0
+    asked = []
     for row in core:
         text, key = row["prediction"], None
         if row["kind"] in ("answer", "real_output"):
             found = extractor_for("math")(text) if "\\boxed" in text else canonical(text)
             key = text if as_written else found.key
-        verdict = graders.grade(math(row["gold"]), key, text)
-        agreed += (verdict is Verdict.CORRECT) == row["expected_equal"]
+        asked.append((math(row["gold"]), key, text))
+    verdicts = graders.grade_all(asked)
+    agreed = sum((v is Verdict.CORRECT) == row["expected_equal"] for v, row in zip(verdicts, core, strict=True))
     assert len(core) == 194
-    assert agreed >= bar
+    assert agreed >= 0.98 * len(core)

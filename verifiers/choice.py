@@ -22,9 +22,10 @@ LETTERS = "ABCDEFGHIJ"
 MARKS = "*_`\"' "
 DRESS = re.compile(r"\$|\\[()\[\]]|\\(?:left|right)(?![A-Za-z])|\*\*")
 WHOLE = re.compile(r"(?:(?:the )?(?:option|choice|letter|answer):? )?[(\[{]?([A-Ja-j])[)\]}]?[.:]?", re.IGNORECASE)
-BEGINS = re.compile(r"[(\[]([A-J])[)\]]|([A-J])(?:[).:](?!\w)| ?[–—-] |(?=[^\x00-\x7f]))")
+BEGINS = re.compile(r"[(\[]([A-J])[)\]](?! ?(?:[,;&/]|and\b|or\b))|([A-J])(?:[).:](?!\w)| ?[–—-] |(?=[^\x00-\x7f]))")
 FORMED = re.compile(r"\(([A-J])\)(?: ?\S.*)?|([A-J])(?:[).:](?: .*)?)?")
-ALONE = re.compile(r"(?<![\w'\\.])([A-J])(?![\w'])(?!(?<=[AI]) [a-z])")
+SEVERAL = re.compile(r"[(\[]?[A-J][)\]]?(?: ?(?:,|;|&|/|and\b|or\b) ?(?:and |or )?[(\[]?[A-J][)\]]?)+\.?")
+ALONE = re.compile(r"(?<![\w'\\.])([A-J])(?![\w'])(?!(?<=[AI]) (?!or\b|and\b)[a-z])")
 CLAUSE = re.compile(r"[,;.，。；、]|\bbecause\b|\bsince\b|\n")
 CHOSEN = re.compile(
     r"(?:\b(?:it'?s|is|be|choose|chose|pick|select|option|choice|letter|with)|(?<!不)(?:是|为|選|选择?))"
@@ -47,6 +48,8 @@ def letter(answer: str, options: Sequence[str] = ()) -> str | None:
     if found is not None:
         named = str(found[found.lastindex or 1]).upper()
         return named if named in allowed else None
+    if SEVERAL.fullmatch(plain):
+        return None
     return _by_text(plain, options) or _clause(plain, allowed)
 
 

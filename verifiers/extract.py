@@ -6,8 +6,11 @@ order, and stops at the first that is there:
 1. the last `\\boxed{...}`: where it is empty or its braces do not balance there is no answer, and no looking further.
    In mathematics, boxes joined by nothing but commas and "and" are one answer: `\\boxed{1} and \\boxed{2}`;
 2. the last line `#### ANSWER` (GSM8K);
-3. the last "answer is ANSWER" or "answer: ANSWER", up to the end of its sentence. Of a whole sentence ("the answer is:
-   the area is 12"), what stands after its last "is", or its number where it has exactly one.
+3. the last "answer is ANSWER" or "answer: ANSWER" (or that in French, Spanish, Portuguese, Italian, German, Russian, Chinese,
+   Japanese, Korean or Arabic), up to the end of its sentence. Of a whole sentence ("the answer is: the area is 12"), what
+   stands after its last "is", or its number where it has exactly one, or where exactly one of them is an amount of money;
+4. for code, instead of all that: the last block marked python (see `fences.program_of`), which is the key as it stands;
+5. in multiple choice only, and only where no box is there: the letter that the text ends with (see `choice.chosen`).
 
 The key is then written in one way, so that a vote counts `1,234` and `$1234.0` as one answer (see `canonical`).
 """
@@ -15,40 +18,36 @@ The key is then written in one way, so that a vote counts `1,234` and `$1234.0` 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipelines.problems import countdown
 from search.checks import one_of
 from search.types import Answer
 
+from . import choice, numeric
+from .fences import program_of
+from .notation import NUMBER_IN_TEXT, latex, number
+
 LONGEST = 2000  # characters an answer may have
 INTEGER_STYLES = ("word", "guess", "gsm8k", "aime")  # their answers are plain numbers
-STYLES = (*INTEGER_STYLES, "countdown", "math", "generic")
+GRADED = ("choice", "numeric")  # graders that say how an answer is read
+STYLES = (*INTEGER_STYLES, "countdown", "math", "generic", "code", *GRADED)
 
 BOX = re.compile(r"\\boxed\s*\{")
 BETWEEN_BOXES = re.compile(r"(?:[\s,;.$]|\\[()\[\],;]|\\quad|\\qquad|\band\b|\\text\s*\{\s*,?\s*and\s*\})*")
 HASHES = re.compile(r"####[ \t]*([^\n]*)")
-SAID = re.compile(r"\banswer(?:[ \t]+is|[ \t]*\*{0,2}:)[ \t]*:?[ \t]*", re.IGNORECASE)
-WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
-NUMBER = re.compile(r"([-+]?)(\d+(?:,\d{3})*|\d*)(?:\.(\d*))?", re.ASCII)
-NUMBER_IN_TEXT = re.compile(r"(?<![\d.,])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d.,]*\d)", re.ASCII)
-
-WRAPPER = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
-AND = re.compile(r"\s*,?\s+(?:and|or)\s+")
-REWRITES = (
-    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
-    (re.compile(r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])"), ""),
-    (re.compile(r"(?<!\\)\\[!,;: ]|~|\\q?quad(?![A-Za-z])"), " "),
-    (re.compile(r"\\\$|\$|(?<!\\)\\[()\[\]]"), ""),
-    (re.compile(r"\\%"), "%"),
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"(?<=\d),\s+(?=\d{3}(?:,\s+\d{3})*$)"), ","),
+SAID = re.compile(
+    r"(?:\b(?:answer|réponse|respuesta|resposta|risposta|antwort|ответ)"
+    r"(?:[ \t]{1,9}(?:is|est|es|é|è|ist)\b|[ \t]{0,9}\*{0,2}[:：])"
+    r"|答案[ \t]{0,9}(?:\*{0,2}[:：]|是|为|為)|答えは|정답은|(?:الجواب|الإجابة)[ \t]{0,9}(?:هو|هي|:))"
+    r"[ \t]{0,9}[:：]?[ \t]{0,9}",
+    re.IGNORECASE,
 )
-SPACE = re.compile(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])")
+MARKED = re.compile(r"^(?:final )?answer\b[ :]*(?=\\[(\[]|\$)", re.IGNORECASE)  # before an answer in mathematics
+PRICE = re.compile(r"[$€£¥]\s?(\d[\d,]*(?:\.\d+)?)|(?<![\d.,])(\d[\d,]*(?:\.\d+)?)\s?[$€£¥](?!\s?\d)", re.ASCII)
+WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+SENTENCE_END = re.compile(r"\.(?=\s|$)|\n|。")
 
 OPERATORS = str.maketrans({"×": "*", "·": "*", "⋅": "*", "÷": "/", "−": "-", "–": "-", "[": "(", "]": ")"})
 LATEX_OPERATORS = re.compile(r"\\(times|cdot|div)(?![A-Za-z])")
@@ -73,7 +72,8 @@ def boxes(text: str) -> Answer:
         end = _closing(text, start.end())
         if end is None:
             return boxed(text)
-        if BETWEEN_BOXES.fullmatch(text, at, start.start()) is None:
+        between = " ".join(text[at : start.start()].split())  # runs of spaces would make the pattern slow
+        if BETWEEN_BOXES.fullmatch(between) is None:
             found = []
         found.append(text[start.end() : end].strip())
         at = end + 1
@@ -127,29 +127,12 @@ def _gist(sentence: str) -> str:
             return sentence
         _, found, tail = sentence.rpartition(" is ")
         sentence = tail if found and tail.strip() else sentence
+    if "\\" in sentence:
+        return sentence
     numbers = NUMBER_IN_TEXT.findall(sentence)
-    return str(numbers[0]) if len(numbers) == 1 and "\\" not in sentence else sentence
-
-
-def number(text: str) -> str | None:
-    """The canonical form of a plain decimal number ("1,234.50" -> "1234.5", "+07" -> "7"), or None."""
-    match = NUMBER.fullmatch(text.strip().lstrip("€£").strip())
-    if match is None or not (match[2] or match[3]):
-        return None
-    whole = match[2].replace(",", "").lstrip("0") or "0"
-    decimals = (match[3] or "").rstrip("0")
-    plain = f"{whole}.{decimals}" if decimals else whole
-    return f"-{plain}" if match[1] == "-" and plain != "0" else plain
-
-
-def latex(text: str) -> str:
-    """The text without what does not change its meaning: dollars, \\left, \\dfrac, \\text{}, spaces, a last period."""
-    for pattern, replacement in REWRITES:
-        text = pattern.sub(replacement, text)
-    for _ in range(3):
-        text = WRAPPER.sub(r" \1 ", text)
-    text = " ".join(AND.sub(",", text.strip()).split())
-    return SPACE.sub("", text).strip().removesuffix(".").strip()
+    if len(numbers) > 1:
+        numbers = [before or after for before, after in PRICE.findall(sentence)]
+    return str(numbers[0]) if len(numbers) == 1 else sentence
 
 
 def expression(text: str) -> str | None:
@@ -162,47 +145,69 @@ def expression(text: str) -> str | None:
         return None
 
 
-def canonical(answer: str, style: str = "math") -> Answer:
+def canonical(answer: str, style: str = "math", options: Sequence[str] = ()) -> Answer:
     """The key of an answer as it was written.
 
     Countdown: sums and products in one order, brackets in full. Numeric sets: the number, whatever stands around it
-    ("$1,234.0 in all" -> "1234"), where there is exactly one. Else a plain number or the LaTeX in one form.
+    ("$1,234.0 in all" -> "1234"), where there is exactly one. Multiple choice: the letter (`choice.letter`). Quantities:
+    the number and its percent sign (`numeric.key`). Else a plain number or the LaTeX in one form.
     """
     if len(answer) > LONGEST:
         return Answer(None, f"the answer has {len(answer)} characters, more than {LONGEST}")
-    if style == "countdown":
-        key, what = expression(answer), "an expression"
-    else:
-        text = latex(answer)
-        key, what = number(text), "a number"
-        if key is None and style in INTEGER_STYLES:
-            inside = NUMBER_IN_TEXT.findall(text)
-            key = number(inside[0]) if len(inside) == 1 and not set(text) & set("\\/^*=") else None
-        elif key is None:
-            key, what = text or None, "an answer"
+    key, what = _keyed(answer, style, options)
     return Answer(key) if key is not None else Answer(None, f"not {what}: {answer[:40]!r}")
 
 
+def _keyed(answer: str, style: str, options: Sequence[str]) -> tuple[str | None, str]:
+    """The key, and what it would be."""
+    match style:
+        case "countdown":
+            return expression(answer), "an expression"
+        case "choice":
+            return choice.letter(answer, options), f"one of {len(options)} options" if options else "a letter from A to J"
+        case "numeric":
+            return numeric.key(answer), "one number"
+        case _ if style in INTEGER_STYLES:
+            text = latex(answer)
+            inside = NUMBER_IN_TEXT.findall(text)
+            only = number(inside[0]) if len(inside) == 1 and not set(text) & set("\\/^*=") else None
+            return number(text) or only, "a number"
+        case _:
+            text = latex(MARKED.sub("", answer.strip()))
+            return number(text) or text or None, "an answer"
+
+
 def style_of(meta: Mapping[str, Any] | str) -> str:
-    """The style of a problem's answers: its family, else the style it was loaded with, else "math"."""
-    style = meta if isinstance(meta, str) else str(meta.get("family") or meta.get("style") or "math")
+    """The style of a problem's answers: its family, else its grader's where that says how an answer is read, else the style
+    it was loaded with, else "math"."""
+    if isinstance(meta, str):
+        style = meta
+    else:
+        graded = str(meta.get("grader")) if meta.get("grader") in GRADED else ""
+        style = str(meta.get("family") or graded or meta.get("style") or "math")
     one_of("answer style", style, STYLES)
     return style
 
 
 def extractor_for(meta: Mapping[str, Any] | str) -> Callable[[str], Answer]:
-    """The extractor of a problem, from its `meta` (family, style) or from the name of a family or style.
+    """The extractor of a problem, from its `meta` (family, grader, options, style) or from the name of a family or style.
 
     Raises ValueError for an unknown name; the extractor itself never raises.
     """
     style = style_of(meta)
+    if style == "code":
+        return program_of
+    options = () if isinstance(meta, str) else choice.options_of(meta)
     box = boxes if style in ("math", "generic") else boxed
 
     def extract(text: str) -> Answer:
         found = written(text, box)
-        return found if found.key is None else canonical(found.key, style)
+        if found.key is not None:
+            return canonical(found.key, style, options)
+        unmarked = choice.chosen(text, options) if style == "choice" and not BOX.search(text) else None
+        return Answer(unmarked) if unmarked else found
 
     return extract
 
 
-__all__ = ["STYLES", "boxed", "boxes", "canonical", "extractor_for", "number", "style_of", "written"]
+__all__ = ["STYLES", "boxed", "boxes", "canonical", "extractor_for", "latex", "number", "style_of", "written"]

@@ -1,8 +1,8 @@
 """Grading against the reference, after the search. A search never sees what is here.
 
-Three graders: `exact` for the synthetic families (their own checkers), `integer` for AIME, `math` for the rest:
-equal as text or as numbers, else math-verify in a child process. The verdicts keep apart a wrong answer, one that could
-not be read (or is too large to compute with), one that took too long, and a failure of the grader itself.
+A problem's grader is the one its meta names, else that of its family or set: see GRADERS. The verdicts keep apart a wrong
+answer, one that could not be read, one that took (or would take) more time or memory than there is, and a failure of the
+grader itself.
 
     with Graders() as graders:
         verdict = graders.grade(problem, choice.answer, text)
@@ -11,21 +11,28 @@ not be read (or is too large to compute with), one that took too long, and a fai
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from pipelines.problems import FAMILIES, countdown
+from pipelines.problems.code import FORGEABLE
+from search.checks import one_of
 from search.types import Problem
 
-from .child import Child
-from .extract import LONGEST, STYLES, extractor_for, latex, number
-from .size import too_large
+from . import choice, numeric
+from .code import tested
+from .extract import LONGEST, STYLES, extractor_for, latex, number, written
+from .pool import Pool
+from .size import too_deep, too_large
 
-Grader = Literal["exact", "integer", "math"]
-LETTER = re.compile(r"\(?([A-J])\)?(?:[).:]\s.*|\)\S.*|\s+\S.*)?", re.DOTALL)
 REMEMBERED = 100_000  # pairs
+SPACES = re.compile(r"[ \t]{2,}")
+PROSE = re.compile(r"[a-z]{2,} [a-z]{2,} ")  # no mathematics has two words in a row
 
 
 class Verdict(StrEnum):
@@ -33,14 +40,45 @@ class Verdict(StrEnum):
 
     CORRECT = "correct"
     WRONG = "wrong"
-    UNPARSED = "unparsed"  # no answer could be read, or it is too long or too large
-    TIMEOUT = "timeout"
+    UNPARSED = "unparsed"  # no answer could be read, or it is too long
+    TIMEOUT = "timeout"  # more time or memory than there is, or so large that it would be
     ERROR = "error"  # the grader failed, or cannot read the reference
     NONE = "none"  # no answer was chosen
 
 
-def grader_for(problem: Problem) -> Grader:
-    """Which grader a problem gets, from its meta and its source."""
+class Judged(NamedTuple):
+    """A verdict, and why, where there is something to say."""
+
+    verdict: Verdict
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One answer to judge."""
+
+    problem: Problem
+    key: str  # the answer; the whole text where `prose`
+    prose: bool = False  # no answer was marked in the text
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A grader that can be named."""
+
+    judge: Callable[[Asked, Pool], Judged]
+    about: str
+    meta: tuple[str, ...] = ()  # what of a problem's meta it goes by, beside the reference
+    prose: bool = False  # it is given the whole text where no answer is marked in it
+    text: bool = False  # it is given the whole text in any case
+
+
+def grader_for(problem: Problem) -> str:
+    """Which grader a problem gets: the one its meta names, else by family and source. ValueError for an unknown name."""
+    if problem.meta.get("grader"):
+        name = str(problem.meta["grader"])
+        one_of("grader", name, GRADERS)
+        return name
     if problem.meta.get("family") in FAMILIES:
         return "exact"
     style = problem.meta.get("style")
@@ -48,58 +86,60 @@ def grader_for(problem: Problem) -> Grader:
 
 
 class Graders:
-    """Grades answers; equal (gold, answer) pairs are computed once. Close it, or use it as a context manager."""
+    """Grades answers; equal ones are computed once. Close it, or use it as a context manager.
 
-    def __init__(self, seconds: float = 5.0) -> None:
-        self.child = Child(seconds)
-        self.detail = ""  # why the last pair that was computed got its verdict, where there is something to say
-        self._known: dict[tuple[str, str, str, bool], Verdict] = {}
+    `seconds` is the wall limit of one grading; `children` how many may compute side by side (by default as many as there are
+    processors, at least 2). They are started when first needed.
+    """
+
+    def __init__(self, seconds: float = 5.0, children: int | None = None) -> None:
+        self.pool = Pool(children, seconds)
+        self.detail = ""  # why the last answer got its verdict, where there is something to say
+        self._known: dict[tuple[object, ...], Judged] = {}
 
     def grade(self, problem: Problem, answer_key: str | None, text: str = "") -> Verdict:
         """The verdict on an answer. Where there is no key but a text, the answer is looked for in the text."""
-        if answer_key is None and not text:
-            return Verdict.NONE
-        kind = grader_for(problem)
-        key = answer_key if answer_key is not None else _extract(problem, text)
-        prose = key is None and kind == "math"
-        if prose:
-            key = text
-        if key is None or not key.strip():
-            return Verdict.UNPARSED
-        family = str(problem.meta.get("family", "")) if kind == "exact" else kind
-        pair = (family, problem.answer, key, prose)
-        if pair not in self._known:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[pair] = self._computed(kind, problem, key, prose)
-        return self._known[pair]
+        asked = _asked(problem, answer_key, text)
+        judged = asked if isinstance(asked, Judged) else self._remembered(asked) or self._kept(asked, self._computed(asked))
+        self.detail = judged.detail
+        return judged.verdict
 
-    def _computed(self, kind: Grader, problem: Problem, key: str, prose: bool) -> Verdict:
-        self.detail = ""
-        match kind:
-            case "exact":
-                return exact(problem, key)
-            case "integer":
-                return integer(problem.answer, key)
-            case "math":
-                return self._math(problem.answer, key, prose)
+    def grade_all(self, answers: Iterable[tuple[Problem, str | None, str]]) -> list[Verdict]:
+        """As `grade` for each (problem, key, text), side by side; the verdicts in their order."""
+        all_asked = [_asked(*answer) for answer in answers]
+        waiting: dict[tuple[object, ...], Future[Judged]] = {}
+        threads = ThreadPoolExecutor(self.pool.size, thread_name_prefix="grading")
+        try:
+            for asked in all_asked:
+                if isinstance(asked, Asked) and self._remembered(asked) is None and _pair(asked) not in waiting:
+                    waiting[_pair(asked)] = threads.submit(self._computed, asked)
+            return [self._collected(asked, waiting).verdict for asked in all_asked]
+        except BaseException:  # Ctrl-C: nothing is waited for
+            threads.shutdown(wait=False, cancel_futures=True)
+            self.pool.interrupt()
+            raise
+        finally:
+            threads.shutdown()
 
-    def _math(self, gold: str, key: str, prose: bool) -> Verdict:
-        if len(key) > LONGEST:
-            self.detail = f"{len(key)} characters, more than {LONGEST}"
-            return Verdict.UNPARSED
-        decided = plainly(gold, key)
-        if decided is not None:
-            return decided
-        if too_large(key):
-            self.detail = "too large to compute with"
-            return Verdict.UNPARSED
-        letters = prose and _letter(gold) is not None
-        verdict, self.detail = self.child.ask(gold, key, prose=prose, letters=letters)
-        return Verdict(verdict)
+    def _collected(self, asked: Judged | Asked, waiting: Mapping[tuple[object, ...], Future[Judged]]) -> Judged:
+        if isinstance(asked, Judged):
+            return asked
+        return self._remembered(asked) or self._kept(asked, waiting[_pair(asked)].result())
+
+    def _remembered(self, asked: Asked) -> Judged | None:
+        return self._known.get(_pair(asked))
+
+    def _kept(self, asked: Asked, judged: Judged) -> Judged:
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[_pair(asked)] = judged
+        return judged
+
+    def _computed(self, asked: Asked) -> Judged:
+        return GRADERS[grader_for(asked.problem)].judge(asked, self.pool)
 
     def close(self) -> None:
-        self.child.close()
+        self.pool.close()
 
     def __enter__(self) -> Graders:
         return self
@@ -108,23 +148,93 @@ class Graders:
         self.close()
 
 
-def exact(problem: Problem, key: str) -> Verdict:
+# -------------------------------------------------------------------------------------------------- the graders, one by one
+
+
+def exact(asked: Asked, _: Pool) -> Judged:
     """The family's own checker; an answer not of the family's form is unparsed."""
-    name = str(problem.meta["family"])
-    readable = countdown.parse(key) is not None if name == "countdown" else number(key) is not None
+    name = str(asked.problem.meta.get("family"))
+    if name not in FAMILIES:
+        return Judged(Verdict.ERROR, "the problem is of no family")
+    readable = countdown.parse(asked.key) is not None if name == "countdown" else number(asked.key) is not None
     if not readable:
-        return Verdict.UNPARSED
-    return Verdict.CORRECT if FAMILIES[name].check(problem.answer, key) else Verdict.WRONG
+        return Judged(Verdict.UNPARSED)
+    return _found(FAMILIES[name].check(asked.problem.answer, asked.key))
 
 
-def integer(gold: str, key: str) -> Verdict:
+def integer(asked: Asked, _: Pool) -> Judged:
     """AIME: both are integers, and equal."""
-    wanted, given = number(gold), number(latex(key))
+    wanted, given = number(asked.problem.answer), number(latex(asked.key))
     if wanted is None or "." in wanted:
-        return Verdict.ERROR
+        return Judged(Verdict.ERROR, "the reference is no integer")
     if given is None or "." in given:
-        return Verdict.UNPARSED
-    return Verdict.CORRECT if wanted == given else Verdict.WRONG
+        return Judged(Verdict.UNPARSED, "not an integer")
+    return _found(wanted == given)
+
+
+def multiple_choice(asked: Asked, _: Pool) -> Judged:
+    """The same letter, as `choice.letter` reads both: an option's text stands for its letter."""
+    options = choice.options_of(asked.problem.meta)
+    wanted = _reference(asked.problem.answer, options)
+    given = choice.chosen(asked.key, options) if asked.prose else choice.letter(asked.key, options)
+    if wanted is None:
+        return Judged(Verdict.ERROR, "the reference names no option")
+    return Judged(Verdict.UNPARSED, "it names no option") if given is None else _found(wanted == given)
+
+
+def within(asked: Asked, _: Pool) -> Judged:
+    """Quantities within the problem's `tolerance` or `relative` tolerance: see `numeric`."""
+    meta = asked.problem.meta
+    wanted, given = numeric.quantity(asked.problem.answer), numeric.quantity(asked.key)
+    if wanted is None:
+        return Judged(Verdict.ERROR, "the reference is not one number")
+    if given is None:
+        return Judged(Verdict.UNPARSED, "not one number")
+    rooms = [None if meta.get(name) is None else Decimal(str(meta[name])) for name in ("tolerance", "relative")]
+    return _found(numeric.agree(wanted, given, *rooms))
+
+
+def mathematics(asked: Asked, pool: Pool) -> Judged:
+    """Equal as text, as numbers or as letters; else math-verify in a child process, once the answer is found to be of a size
+    that can be computed with."""
+    gold, key = asked.problem.answer, asked.key
+    if len(key) > LONGEST:
+        return Judged(Verdict.UNPARSED, f"{len(key)} characters, more than {LONGEST}")
+    decided = plainly(gold, key)
+    if decided is not None:
+        return Judged(decided)
+    letter = _reference(gold) if asked.prose or PROSE.search(key) else None
+    if letter is not None:
+        given = choice.chosen(key) if asked.prose else choice.letter(key)
+        if given is not None:
+            return _found(given == letter)
+    if too_large(key):
+        return Judged(Verdict.TIMEOUT, "too large to compute with")
+    if too_deep(key):
+        return Judged(Verdict.UNPARSED, "brackets nested too deeply")
+    key = SPACES.sub(" ", key)  # which math-verify's patterns are slow with
+    verdict, detail = pool.ask(gold, key, prose=asked.prose, letters=asked.prose and letter is not None)
+    return Judged(Verdict(verdict), detail)
+
+
+def program(asked: Asked, _: Pool) -> Judged:
+    """A program on the problem's tests, in the sandbox: see `code`. Raises sandbox.Unavailable where there is none."""
+    found = tested(asked.problem.meta["tests"], asked.key)
+    return Judged(Verdict(found.verdict), found.detail)
+
+
+GRADERS: dict[str, Known] = {
+    "exact": Known(exact, "the family's own checker", meta=("family",)),
+    "integer": Known(integer, "whole numbers compared"),
+    "math": Known(mathematics, "math-verify in a child process", prose=True),
+    "choice": Known(multiple_choice, "the letter of a multiple choice", meta=("options",), prose=True),
+    "numeric": Known(within, "numbers within a tolerance", meta=("tolerance", "relative")),
+    "code": Known(program, "a program on the problem's tests, in the sandbox", meta=("tests",)),
+    FORGEABLE: Known(program, "the same where the tests are code themselves: a program can forge it", meta=("tests",)),
+}
+
+
+# ------------------------------------------------------------------------------------------------------------ internals
 
 
 def plainly(gold: str, key: str) -> Verdict | None:
@@ -138,26 +248,46 @@ def plainly(gold: str, key: str) -> Verdict | None:
             return Verdict.CORRECT
         if "." not in numbers[0] + numbers[1]:
             return Verdict.WRONG
-    letters = _letter(gold), _letter(key)
+    letters = choice.formed(gold), choice.formed(key)
     if None not in letters and "(" in gold + key:
         return Verdict.CORRECT if letters[0] == letters[1] else Verdict.WRONG
     return None
 
 
-def _letter(text: str) -> str | None:
-    """The letter of a multiple-choice answer: "B", "(B)", "(B) Cecile"."""
-    text = text.strip().strip("$").strip()
-    match = LETTER.fullmatch(text)
-    return match[1] if match and (len(text) == 1 or text[0] == "(" or text[1:2] in (")", ".", ":")) else None
+def _asked(problem: Problem, answer_key: str | None, text: str) -> Judged | Asked:
+    """What is to be judged, or the verdict where there is nothing."""
+    if answer_key is None and not text:
+        return Judged(Verdict.NONE)
+    known = GRADERS[grader_for(problem)]
+    if known.text and text:
+        return Asked(problem, text)
+    key = answer_key if answer_key is not None else extractor_for(_answer_style(problem.meta))(text).key
+    prose = key is None and known.prose
+    key = text if prose else key
+    return Judged(Verdict.UNPARSED) if key is None or not key.strip() else Asked(problem, key, prose)
 
 
-def _extract(problem: Problem, text: str) -> str | None:
-    return extractor_for(_answer_style(problem.meta))(text).key
+def _pair(asked: Asked) -> tuple[object, ...]:
+    """Equal for what must get the same verdict."""
+    problem, name = asked.problem, grader_for(asked.problem)
+    goes_by = tuple(repr(problem.meta.get(field)) for field in GRADERS[name].meta)
+    return (name, problem.answer, asked.key, asked.prose, *goes_by)
 
 
-def _answer_style(meta: Mapping[str, Any]) -> str:
+def _found(same: bool) -> Judged:
+    return Judged(Verdict.CORRECT if same else Verdict.WRONG)
+
+
+def _reference(gold: str, options: tuple[str, ...] | None = None) -> str | None:
+    """The letter that a reference names, be it a whole sentence; without options, where it is written as one."""
+    marked = written(gold).key
+    gold = gold if marked is None else marked
+    return choice.formed(gold) if options is None else choice.letter(gold, options)
+
+
+def _answer_style(meta: Mapping[str, Any]) -> Mapping[str, Any] | str:
     style = str(meta.get("family") or meta.get("style") or "math")
-    return style if style in STYLES else "math"
+    return meta if style in STYLES else {**meta, "style": "math", "family": ""}
 
 
-__all__ = ["Grader", "Graders", "Verdict", "exact", "grader_for", "integer", "plainly"]
+__all__ = ["GRADERS", "Asked", "Graders", "Judged", "Known", "Verdict", "grader_for", "plainly"]

@@ -44,7 +44,7 @@ class Quantity:
 
 def quantity(answer: str) -> Quantity | None:
     """The quantity that an answer is, or None where it is not one number, or one of over 60 digits or beyond 10^999."""
-    plain = latex(answer.replace("\u2009", " ").replace("\u202f", " "))
+    plain = latex(answer.replace("\u2009", " ").replace("\u202f", " ").strip().strip("*_`"))
     before = BEFORE.match(plain)
     plain = plain[before.end() :] if before else plain
     found = TEN.fullmatch(plain) or QUANTITY.fullmatch(plain)

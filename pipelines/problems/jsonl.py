@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from search.checks import one_of, positive
 from search.types import Problem
 
+from .graded import graded
 from .prompts import PROMPTS, ask
 from .rows import QUESTIONS, READERS, Read, generic, style_of
 
@@ -56,6 +57,7 @@ def load_jsonl(
             style = "generic" if question or answer else style_of(row, file.name) or _no_style(file, line, row)
         try:
             read = generic(row, question, answer) if style == "generic" else READERS[style](row)
+            read.meta.update(graded(row, read.meta))
             name = _id(row, id) or f"{file.stem}-{len(problems)}"
         except ValueError as problem:
             raise DataError(f"{file}:{line}: {problem}") from None
