@@ -41,7 +41,7 @@ from verifiers.extract import extractor_for
 from verifiers.registry import load_verifier
 
 FAMILY = ("word", "countdown")
-LAMBDA, RAMP = "0.8", "100"  # of TD; about 130 updates in all
+LAMBDA, RAMP = "0.8", "100"  # of TD; about 110 updates in all
 POOL = 16  # solutions of a held-out problem
 
 
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--others", nargs="*", default=[], help="further reward models to measure")
     parser.add_argument("--generator", default="bundled")
     parser.add_argument("--train-problems", type=int, default=600)
-    parser.add_argument("--tokens", type=int, default=350_000)
+    parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--problems", type=int, default=100, help="held-out, of each family")
     options = parser.parse_args()
     if options.train:

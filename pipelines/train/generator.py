@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +65,15 @@ class Sequences:
     def one(self, drills: float) -> tuple[list[int], int]:
         """(ids, index of the first token with loss); with probability `drills` a page of bare equations."""
         if self.rng.random() < drills:
-            question, answer = "Drill.", SEPARATOR.join(f"{equation(self.rng)}." for _ in range(10))
-        else:
-            name = self.rng.choices(list(MIX), list(MIX.values()))[0]
-            instance = next(self.sources[name])
-            question, answer = instance.question, SEPARATOR.join(FAMILIES[name].demonstrate(self.rng, instance))
+            return self.laid("Drill.", [f"{equation(self.rng)}." for _ in range(10)])
+        name = self.rng.choices(list(MIX), list(MIX.values()))[0]
+        instance = next(self.sources[name])
+        return self.laid(instance.question, FAMILIES[name].demonstrate(self.rng, instance))
+
+    def laid(self, question: str, steps: Sequence[str]) -> tuple[list[int], int]:
+        """(ids, index of the first token with loss) of a solution."""
         prompt = [self.user, *self.encode(question), self.assistant]
-        return [*prompt, *self.encode(answer), self.end], len(prompt)
+        return [*prompt, *self.encode(SEPARATOR.join(steps)), self.end], len(prompt)
 
     def batches(self, tokens: int, drills: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """One pool as (ids [rows, length] padded with the end token, targets with -100 where no loss is taken)."""
