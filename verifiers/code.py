@@ -24,14 +24,14 @@ MARK = "forgeable_verdict: the suite ran in the program's own process"
 SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 
 
-class Tested(NamedTuple):
+class Found(NamedTuple):
     """A verdict by its name, and why."""
 
     verdict: str
     detail: str = ""
 
 
-def tested(tests: Mapping[str, Any], program: str) -> Tested:
+def judge(tests: Mapping[str, Any], program: str) -> Found:
     """The verdict on a program. Raises sandbox.Unavailable where there is no sandbox at all."""
     require()
     seconds = float(tests.get("seconds", 5.0))
@@ -55,25 +55,25 @@ def _prints(test: Mapping[str, Any], result: Result) -> bool:
     return same_output(test["output"], result.printed)
 
 
-def _judged(ran: Ran, right: list[bool]) -> Tested:
+def _judged(ran: Ran, right: list[bool]) -> Found:
     """By the first test that is not met."""
     if ran.refused:
-        return Tested("error", f"no sandbox: {ran.refused}")
+        return Found("error", f"no sandbox: {ran.refused}")
     for number, (result, fine) in enumerate(zip(ran.results, right, strict=True), start=1):
         at = f"test {number} of {len(right)}"
         match result.how:
             case How.DONE if fine:
                 continue
             case How.DONE:
-                return Tested("wrong", f"{at}: not what is expected")
+                return Found("wrong", f"{at}: not what is expected")
             case How.TIMEOUT:
-                return Tested("timeout", f"{at}: {result.detail or 'more time than it may take'}")
+                return Found("timeout", f"{at}: {result.detail or 'more time than it may take'}")
             case How.FLOOD:
-                return Tested("wrong", f"{at}: more output than it may have")
+                return Found("wrong", f"{at}: more output than it may have")
             case _:
                 syntax = result.detail.split(":")[0] in SYNTAX
-                return Tested("unparsed" if syntax else "wrong", f"{at}: {result.detail or result.how}")
-    return Tested("correct")
+                return Found("unparsed" if syntax else "wrong", f"{at}: {result.detail or result.how}")
+    return Found("correct")
 
 
 def ready(problems: Iterable[Problem]) -> None:
@@ -82,4 +82,4 @@ def ready(problems: Iterable[Problem]) -> None:
         require()
 
 
-__all__ = ["CODE", "Tested", "ready", "tested"]
+__all__ = ["CODE", "Found", "judge", "ready"]

@@ -32,6 +32,7 @@ from .sandbox import Ended, Limits, Outcome, Unavailable, command, parsed, requi
 PLACES = ("/usr/bin", "/bin")
 HIDDEN = ("/", "/dev", "/proc", "/sys", "/tmp", "/usr", "/etc", "/home", "/root", "/var", "/run")
 MB = 1 << 20
+SCRATCH = 16 * MB  # of /tmp
 TAKES: dict[str, Callable[[Any], Any]] = {"run": str, "mounts": str, "block": str, "seconds": float, "memory": int}
 
 
@@ -78,7 +79,14 @@ class Command:
 
     @property
     def limits(self) -> Limits:
-        return Limits(seconds=self.seconds, cpu=math.ceil(self.seconds), memory=self.memory * MB, processes=64, descriptors=256)
+        return Limits(
+            seconds=self.seconds,
+            cpu=math.ceil(self.seconds),
+            memory=self.memory * MB,
+            scratch=SCRATCH,
+            processes=64,
+            descriptors=256,
+        )
 
 
 def _check_mount(mount: str) -> None:

@@ -25,7 +25,7 @@ from search.checks import one_of
 from search.types import Problem
 
 from . import choice, numeric
-from .code import tested
+from .code import judge
 from .extract import LONGEST, STYLES, extractor_for, latex, number, written
 from .pool import Pool
 from .size import too_deep, too_large
@@ -70,7 +70,6 @@ class Known:
     about: str
     meta: tuple[str, ...] = ()  # what of a problem's meta it goes by, beside the reference
     prose: bool = False  # it is given the whole text where no answer is marked in it
-    text: bool = False  # it is given the whole text in any case
 
 
 def grader_for(problem: Problem) -> str:
@@ -219,7 +218,7 @@ def mathematics(asked: Asked, pool: Pool) -> Judged:
 
 def program(asked: Asked, _: Pool) -> Judged:
     """A program on the problem's tests, in the sandbox: see `code`. Raises sandbox.Unavailable where there is none."""
-    found = tested(asked.problem.meta["tests"], asked.key)
+    found = judge(asked.problem.meta["tests"], asked.key)
     return Judged(Verdict(found.verdict), found.detail)
 
 
@@ -259,8 +258,6 @@ def _asked(problem: Problem, answer_key: str | None, text: str) -> Judged | Aske
     if answer_key is None and not text:
         return Judged(Verdict.NONE)
     known = GRADERS[grader_for(problem)]
-    if known.text and text:
-        return Asked(problem, text)
     key = answer_key if answer_key is not None else extractor_for(_answer_style(problem.meta))(text).key
     prose = key is None and known.prose
     key = text if prose else key

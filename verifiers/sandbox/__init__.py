@@ -8,9 +8,9 @@ kernel that the allowed system calls reach.
 """
 
 from .available import Unavailable, refusal, require
-from .launch import Ended, Limits, Outcome, launch
+from .bubble import Ended, Limits, Outcome, launch
 from .plain import parsed, same, same_output
-from .run import How, Ran, Result, command, run
+from .trials import How, Ran, Result, command, run
 
 __all__ = [
     "Ended",

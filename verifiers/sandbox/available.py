@@ -9,9 +9,9 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
+from .bubble import PYTHON, bubblewrap
 from .filter import MACHINES, known
-from .launch import PYTHON, bubblewrap
-from .run import How, run
+from .trials import How, run
 
 INSTALL = "install bubblewrap 0.8 or newer"
 APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
@@ -46,10 +46,8 @@ def require() -> None:
 def tried() -> tuple[str, str] | None:
     """(what refuses, the remedy), or None where the sandbox works."""
     if sys.platform != "linux" or not known():
-        return (
-            f"it is for Linux on {' or '.join(MACHINES)}, and this is {sys.platform} on {platform.machine()}",
-            "use such a one",
-        )
+        machines = " or ".join(MACHINES)
+        return f"it is made for Linux on {machines}, not {sys.platform} on {platform.machine()}", "use such a machine"
     if bubblewrap() is None:
         return "bwrap is missing", INSTALL
     if not Path(PYTHON).exists():
@@ -59,13 +57,18 @@ def tried() -> tuple[str, str] | None:
     except (OSError, subprocess.SubprocessError) as error:
         return f"bwrap cannot be run ({error})", INSTALL
     if ran.refused:
-        return refusal(ran.refused, APPARMOR.is_file() and APPARMOR.read_text().strip() == "1")
+        return refusal(ran.refused, restricted())
     [result] = ran.results
     if result.how is not How.DONE:
         return f"a program fails in it ({result.how}: {result.detail})", "run `ponderosa doctor` where it works, and compare"
     if result.value != WANTED:
         return f"it does not hold (got {result.value}, not {WANTED})", "do not run model-written code here"
     return None
+
+
+def restricted() -> bool:
+    """Whether AppArmor keeps user namespaces from programs without a profile, as Ubuntu's does."""
+    return APPARMOR.is_file() and APPARMOR.read_text().strip() == "1"
 
 
 def refusal(said: str, apparmor: bool) -> tuple[str, str]:
@@ -89,4 +92,4 @@ def refusal(said: str, apparmor: bool) -> tuple[str, str]:
     )
 
 
-__all__ = ["Unavailable", "refusal", "require", "tried"]
+__all__ = ["Unavailable", "refusal", "require", "restricted", "tried"]

@@ -1,7 +1,7 @@
 # ruff: noqa: SIM105  contextlib would be read at every start
 """What runs first inside the sandbox: it sets the limits, then runs the candidate's program on each test in a child of its own.
 
-Read as text and given to `/usr/bin/python3 -I -S -c`; it imports nothing of ours and runs on any Python from 3.8. Its first
+Read as text and given to `/usr/bin/python3 -I -S -c`; it imports nothing of ours and runs on any Python from 3.9. Its first
 four bytes of input are the length of a job, a JSON object; after the job come 32 bytes, the run's nonce, which are read only
 when the last test is over. No child has the input or the reply's pipe open, and none can look into this process (there is no
 /proc, and the filter refuses ptrace and its kin): so the nonce cannot be known by the program under test, and the replies
@@ -103,13 +103,14 @@ def child(job: Any, test: Any, back: int) -> None:
     os._exit(0)
 
 
-def started(job: Any, test: Any) -> tuple[int, int, int]:
-    """Starts a test's child: the pipes its result and its printed output are read from, and the one it is fed by."""
+def started(job: Any, test: Any) -> tuple[int, int, int, int]:
+    """Starts a test's child: the pipes its result and its printed output are read from, the one it is fed by, and itself."""
     back, printed, fed = os.pipe(), os.pipe(), os.pipe()
-    if os.fork():
+    pid = os.fork()
+    if pid:
         for end in (back[1], printed[1], fed[0]):
             os.close(end)
-        return back[0], printed[0], fed[1]
+        return back[0], printed[0], fed[1], os.pidfd_open(pid)
     os.dup2(fed[0], 0)
     os.dup2(printed[1], 1)
     os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
@@ -127,23 +128,37 @@ def fed_some(fed: int, text: bytes, poll: select.poll) -> bytes:
         text = b""
     if not text:
         poll.unregister(fed)
-        os.close(fed)
+        close(fed)
     return text
 
 
-def watched(ends: tuple[int, int, int], text: bytes, seconds: float, most: int) -> tuple[bytes, bytes, str]:
-    """Feeds a child and reads it until its pipes are closed: its result, its output, "" or why it was given up."""
-    back, printed, fed = ends
-    poll, until = select.poll(), time.monotonic() + seconds
+def close(end: int) -> None:
+    try:
+        os.close(end)
+    except OSError:  # it was closed before
+        pass
+
+
+def watched(ends: tuple[int, int, int, int], text: bytes, seconds: float, most: int) -> tuple[bytes, bytes, str]:
+    """Feeds a child and reads it until it ends (what it left running may hold its pipes open, and is not waited for): its
+    result, its output, "" or why it was given up."""
+    back, printed, fed, process = ends
+    poll, until, over = select.poll(), time.monotonic() + seconds, False
     for end in ends:
         os.set_blocking(end, False)
         poll.register(end, select.POLLOUT if end == fed else select.POLLIN)
     got, reading, why = {back: b"", printed: b""}, {back, printed}, ""
-    while reading and not why:
-        events = poll.poll(max(until - time.monotonic(), 0) * 1000)
+    while (reading or not over) and not why:
+        events = poll.poll(0 if over else max(until - time.monotonic(), 0) * 1000)
+        if over and not any(end in reading for end, _ in events):
+            break  # it has ended, and what it wrote is read
         if not events:
-            why = "timeout" if back in reading else "left"
+            why = "timeout"
         for end, _ in events:
+            if end == process:
+                over = True
+                poll.unregister(process)
+                continue
             if end == fed:
                 text = fed_some(fed, text, poll)
                 continue
@@ -152,13 +167,12 @@ def watched(ends: tuple[int, int, int], text: bytes, seconds: float, most: int) 
             if not data:
                 poll.unregister(end)
                 reading.discard(end)
-                if end == back:  # its test is over: what it left running may have its output open
-                    until = min(until, time.monotonic() + 0.2)
             elif len(got[end]) > most:
                 why = "flood"
-    for end in (back, printed, *([fed] if text else [])):
+    for end in (back, printed, process):
         os.close(end)
-    return got[back], got[printed], "" if why == "left" else why
+    close(fed)
+    return got[back], got[printed], why
 
 
 def tested(job: Any, test: Any) -> list[str]:

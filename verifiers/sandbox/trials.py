@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Literal
 
-from .launch import INSIDE, PYTHON, Ended, Limits, Outcome, launch
+from .bubble import INSIDE, PYTHON, Ended, Limits, Outcome, launch
 from .plain import parsed
 
 RUN = 8  # times the output that one test may have

@@ -1,8 +1,9 @@
 """One program in bubblewrap: started, fed, read up to a cap, and ended with everything that it started.
 
 The program sees /usr and nothing else of the machine: no /etc, no /proc, no /dev but null, zero and urandom, no home, no
-network, no environment, and 16 MB of its own in /tmp. Every other place is read-only, bubblewrap's own root too, which would
-else be a tmpfs without a bound. It runs as a user that is not root, for root is not bound by a limit of processes.
+network, no environment. All of it is read-only, bubblewrap's own root too, which would else be a tmpfs without a bound. A /tmp
+to write to is made only where it is asked for: its size is bounded, but not the number of its files, which are the kernel's
+memory (100 MB a second have been seen). It runs as a user that is not root, for root is not bound by a limit of processes.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Limits:
     memory: int = 512 * MB
     processes: int = 16  # threads and the sandbox's own two counted
     file: int = 16 * MB
-    scratch: int = 16 * MB  # of /tmp, which is memory; 0: there is no /tmp
+    scratch: int = 0  # of a /tmp to write to, which is memory; 0: nothing can be written at all
     output: int = MB
     descriptors: int = 64
 
