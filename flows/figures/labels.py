@@ -41,7 +41,8 @@ from verifiers.extract import extractor_for
 from verifiers.registry import load_verifier
 
 FAMILY = ("word", "countdown")
-LAMBDA, RAMP = "0.8", "100"  # of TD; about 110 updates in all
+LAMBDA, RAMP = "0.8", "60"  # of TD; about 100 updates in all
+BATCH = 1536  # padded tokens of an update
 POOL = 16  # solutions of a held-out problem
 
 
@@ -105,7 +106,22 @@ def train(folder: Path, base: Path, tokens: int) -> None:
         if (folder / name / "card.json").exists():
             continue
         given = ["--init", base, "--samples", folder / "labels" / f"{recipe.labels}.jsonl", "--tokens", tokens]
-        fixed = ["--drills", 0.1, "--pages", 0, "--own", 0.9, "--lr", 1.5e-3, "--families", *FAMILY, "--seed", recipe.seed]
+        fixed = [
+            "--drills",
+            0.1,
+            "--pages",
+            0,
+            "--own",
+            0.9,
+            "--lr",
+            1.5e-3,
+            "--batch-tokens",
+            BATCH,
+            "--families",
+            *FAMILY,
+            "--seed",
+            recipe.seed,
+        ]
         _say(f"training {name}")
         prm.train(prm.parser().parse_args([str(folder / name), *map(str, [*given, *fixed]), *recipe.options]))
 
@@ -219,7 +235,7 @@ def main() -> None:
     parser.add_argument("--others", nargs="*", default=[], help="further reward models to measure")
     parser.add_argument("--generator", default="bundled")
     parser.add_argument("--train-problems", type=int, default=600)
-    parser.add_argument("--tokens", type=int, default=300_000)
+    parser.add_argument("--tokens", type=int, default=150_000)
     parser.add_argument("--problems", type=int, default=100, help="held-out, of each family")
     options = parser.parse_args()
     if options.train:
