@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from flows.figures.labels import FAMILY
@@ -49,6 +48,8 @@ def passes(name: str, asked: Sequence[Instance], samples: int, ks: Sequence[int]
 
 def left(family: str, n: int, count: int = 200) -> Floats:
     """[count] the share of cross-entropy's gradient that N leaves of demonstrations of a family, to the bundled generator."""
+    import torch
+
     folder = str(locate("bundled", "generator"))
     model, tokenizer, _ = generator.begun(generator.parser().parse_args([folder, "--init", folder]))
     sequences, source = generator.Sequences(tokenizer, SEED), instances(FAMILIES[family], "validation", SEED)
