@@ -237,6 +237,32 @@ def test_model_text_is_not_evaluated_as_python(graders: Graders, tmp_path: Path)
     assert not target.exists()
 
 
+def test_plain_numbers_are_read_as_math_verify_reads_them() -> None:
+    """By the child's short way, and by math-verify's grammar."""
+    worker = Path(__file__).parents[1] / "verifiers" / "grade_worker.py"
+    code = f"""
+import random, runpy, sympy
+from math_verify import LatexExtractionConfig, parse
+plain = runpy.run_path({str(worker)!r})["plain"]
+rng = random.Random(5)
+texts = ["0", "-0", "007", "0.50", "-3.0", "12345678.123456", "123456789012.123456789012", "6/4", "-8/4"]
+texts += ["\\\\frac{{10}}{{5}}", "-\\\\frac{{3}}{{9}}"]
+for _ in range(12):
+    a, b = rng.randrange(10**rng.randrange(1, 9)), rng.randrange(1, 999)
+    texts += [f"{{a}}", f"-{{a}}.{{b}}", f"{{a}}/{{b}}", f"\\\\frac{{{{{{a}}}}}}{{{{{{b}}}}}}"]
+for text in texts:
+    theirs = parse(f"${{text}}$", [LatexExtractionConfig()], fallback_mode="no_fallback")
+    if len(text) > 20:
+        assert plain(text) == []
+        continue
+    assert [sympy.srepr(each) for each in plain(text)] == [sympy.srepr(each) for each in theirs], (text, plain(text), theirs)
+for text in ("1/0", "x", "1e5", "1.2.3", "", "1,234", "\\\\frac{{1}}{{x}}"):
+    assert plain(text) == [], text
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr[-500:]
+
+
 def test_the_child_imports_no_torch_and_nothing_of_ours() -> None:
     worker = Path(__file__).parents[1] / "verifiers" / "grade_worker.py"
     code = (

@@ -18,6 +18,9 @@ from typing import IO, Any
 
 MEMORY = 1 << 30  # bytes of address space
 CPU_SECONDS = 12  # for one request: ends a computation that no signal handler can interrupt, if the parent is gone
+INTEGER = re.compile(r"-?\d{1,300}", re.ASCII)
+DECIMAL = re.compile(r"-?\d{1,8}\.\d{1,6}", re.ASCII)
+FRACTION = re.compile(r"(-?)(?:\\frac\{(\d{1,300})\}\{(\d{1,300})\}|(\d{1,300})/(\d{1,300}))", re.ASCII)
 TOUCHED = re.compile(r"(?<=[^\x00-\x7f])(?=[\d.+\-])|(?<=\d)(?=[^\x00-\x7f])")
 MATHS = re.compile(r"\$|\\\(|\\\[|\\boxed")
 
@@ -49,17 +52,34 @@ def parsed(text: str, seconds: int, prose: bool, letters: bool) -> list[Any]:
     """What math-verify reads in a text. An answer that has no dollar signs of its own is put between two."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, parse
 
-    latex, plain = LatexExtractionConfig(), ExprExtractionConfig()
+    latex, written = LatexExtractionConfig(), ExprExtractionConfig()
     options: dict[str, Any] = {"fallback_mode": "no_fallback", "parsing_timeout": seconds, "raise_on_error": True}
-    found: list[Any] = []
+    found: list[Any] = [] if prose else plain(text.strip().strip("$"))
+    if found:
+        return found
     if letters:
         return list(parse(text, [StringExtractionConfig(tuple("ABCDEFGHIJ"))], **options))
     if not prose and not MATHS.search(text):
         found = list(parse(f"${text}$", [latex], **options))
-    found = found or list(parse(text, [latex, plain], **options))
+    found = found or list(parse(text, [latex, written], **options))
     if not found and not text.isascii():  # "\u4e3a13/28": a number that touches a letter is no word of its own
-        found = list(parse(TOUCHED.sub(" ", text), [latex, plain], **options))
+        found = list(parse(TOUCHED.sub(" ", text), [latex, written], **options))
     return found
+
+
+def plain(text: str) -> list[Any]:
+    """What math-verify reads in a plain number or fraction, without the milliseconds that its grammar takes; else []."""
+    from sympy import Float, Integer, Rational
+
+    if INTEGER.fullmatch(text):
+        return [Integer(int(text))]
+    if DECIMAL.fullmatch(text):
+        return [Float(float(text))]
+    fraction = FRACTION.fullmatch(text)
+    if fraction is None or not int(fraction[3] or fraction[5]):
+        return []
+    value = Rational(int(fraction[2] or fraction[4]), int(fraction[3] or fraction[5]))
+    return [-value if fraction[1] else value]
 
 
 def compared(gold: list[Any], target: list[Any], seconds: int) -> tuple[str, str]:

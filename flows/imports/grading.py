@@ -38,25 +38,30 @@ class Tally:
 
 def tally(into: Tally, graders: Graders, attempts: Sequence[ImportedAttempt], records: Sequence[Record]) -> None:
     """Compares; a run's verdicts are ours alone, so that runs can be compared."""
-    for attempt, record in zip(attempts, records, strict=True):
-        for (path, written), candidate in zip(placed(record), attempt.candidates, strict=True):
-            if written.right is None:
-                continue
-            ours = graders.grade(attempt.problem, candidate.answer.key, candidate.text) is Verdict.CORRECT
-            into.compared += 1
-            into.agreed += ours is written.right
-            if ours is not written.right and len(into.others) < 5:
-                into.others.append(f"{attempt.problem.id} {path}")
+    judged = [
+        (attempt.problem, path, written.right, candidate)
+        for attempt, record in zip(attempts, records, strict=True)
+        for (path, written), candidate in zip(placed(record), attempt.candidates, strict=True)
+        if written.right is not None
+    ]
+    verdicts = graders.grade_all((problem, candidate.answer.key, candidate.text) for problem, _, _, candidate in judged)
+    for (problem, path, right, _), verdict in zip(judged, verdicts, strict=True):
+        ours = verdict is Verdict.CORRECT
+        into.compared += 1
+        into.agreed += ours is right
+        if ours is not right and len(into.others) < 5:
+            into.others.append(f"{problem.id} {path}")
 
 
 def grade_chosen(database: Database, run_id: str, graders: Graders) -> int:
     """Grades every choice that has no verdict yet; how many those were."""
     done, after = 0, 0
     while rows := _ungraded(database, run_id, after):
-        grades: list[Grade] = []
-        for attempt_id, answer, text, problem in rows:
-            verdict = graders.grade(problem, answer, text)
-            grades.append((attempt_id, verdict.value, verdict is Verdict.CORRECT, grader_for(problem)))
+        verdicts = graders.grade_all((problem, answer, text) for _, answer, text, problem in rows)
+        grades: list[Grade] = [
+            (attempt_id, verdict.value, verdict is Verdict.CORRECT, grader_for(problem))
+            for (attempt_id, _, _, problem), verdict in zip(rows, verdicts, strict=True)
+        ]
         grade(database, grades)
         done, after = done + len(rows), rows[-1][0]
     return done
