@@ -242,6 +242,16 @@ def test_the_annotator_is_shown_problem_reference_and_steps_and_each_solution_ge
     assert [row.tokens for row in rows] == [21, 14]
 
 
+def test_a_generator_is_asked_each_prompt_by_itself() -> None:
+    """Replies come back in the order in which they end, not in that of the prompts."""
+    ask = annotator.asking(load_generator("bundled"), 12)
+    prompts = ["Use 4, 2 to make 6.", "Ben has 27 coins. Ben finds 12 more. How many coins does Ben have now?"]
+    both = ask(prompts)
+    assert both == [ask([prompt])[0] for prompt in prompts]
+    assert "27+12" in both[1][0]
+    assert all(0 < tokens <= 12 for _, tokens in both)
+
+
 def test_braces_in_a_problem_do_not_change_the_prompt() -> None:
     """str.format would take {reference} in a question for a place to fill in."""
     text = annotator.prompt("What is {reference}?", ["one"], ["a\nb"])
