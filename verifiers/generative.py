@@ -30,6 +30,17 @@ DIGITS = 4  # probabilities are rounded: a batch's shape moves them by less
 SCORES = ("votes", "p")
 
 
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """The checks of one trace: the values of each, one for the whole or one a step (None without a verdict), and their cost."""
+
+    values: tuple[tuple[float, ...] | None, ...]
+    reason: str = ""  # why there are none
+    prompt_tokens: int = 0
+    written: int = 0  # tokens of all the checks
+    flops: float = 0.0
+
+
 @dataclass(slots=True)
 class Generative:
     """A language model as a verifier. Values in [0, 1], higher = more likely right: one for the whole solution, or with `steps`
@@ -48,13 +59,14 @@ class Generative:
     score_by: str = "votes"  # verdicts counted, or "p": the model's probability of the positive one
     steps: bool = False
     seed: int = 0
-    chains: int = 0  # checks written so far
-    invalid: int = 0  # of them, without a verdict
-    written: int = 0  # tokens of the checks, without those of prompts
 
     def score(self, traces: Sequence[Trace]) -> list[Reading]:
         """One reading a trace, in order. None of its checks with a verdict, or no room for the prompt: no value, with the
         reason."""
+        return [self._reading(checks) for checks in self.checks(traces)]
+
+    def checks(self, traces: Sequence[Trace]) -> list[Checks]:
+        """What each check of each trace says."""
         replies: dict[int, Extension | Exception] = {}
         for key, trace in enumerate(traces):
             try:
@@ -65,7 +77,7 @@ class Generative:
             for key, reply in self.model.engine.advance():
                 self.model.engine.forget(key)
                 replies[key] = reply
-        return [self._reading(trace, replies[key]) for key, trace in enumerate(traces)]
+        return [self._checks(trace, replies[key]) for key, trace in enumerate(traces)]
 
     def prompt(self, trace: Trace) -> str:
         """The user turn for a trace."""
@@ -80,14 +92,18 @@ class Generative:
         rows = tuple(Row(path, seed_of(self.seed, named, path), prefix, self.tokens) for path in paths)
         return Extend(rows, Until.END, self.sampling)
 
-    def _reading(self, trace: Trace, reply: Extension | Exception) -> Reading:
+    def _checks(self, trace: Trace, reply: Extension | Exception) -> Checks:
         if isinstance(reply, Exception):
-            return Reading((), f"not judged: {reply}")
-        written = sum(map(len, reply.steps))
-        cost = (1, reply.prompt_tokens + written, reply.flops)
-        found = [values for step in reply.steps if (values := self._values(trace, step)) is not None]
+            return Checks((), f"not judged: {reply}")
+        values = tuple(self._values(trace, step) for step in reply.steps)
+        return Checks(values, "", reply.prompt_tokens, sum(map(len, reply.steps)), reply.flops)
+
+    def _reading(self, checks: Checks) -> Reading:
+        if checks.reason:
+            return Reading((), checks.reason)
+        cost = (1, checks.prompt_tokens + checks.written, checks.flops)
+        found = [values for values in checks.values if values is not None]
         lost = self.v - len(found)
-        self.chains, self.invalid, self.written = self.chains + self.v, self.invalid + lost, self.written + written
         said = f"{lost} of {self.v} checks gave no verdict" if lost else ""
         if not found:
             return Reading((), said, *cost)
@@ -181,4 +197,4 @@ def load_generative(kind: str, params: Mapping[str, Any]) -> Generative:
     return Generative(kind, load_generator(str(params.get("model", BUNDLED)), placed), **made)
 
 
-__all__ = ["BUNDLED", "KINDS", "TAKES", "Generative", "load_generative", "settings"]
+__all__ = ["BUNDLED", "KINDS", "TAKES", "Checks", "Generative", "load_generative", "settings"]

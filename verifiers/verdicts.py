@@ -20,6 +20,7 @@ YESNO = {"yes": 1.0, "no": 0.0}
 BOXED = {"correct": 1.0, "incorrect": 0.0}
 GRADES = {str(grade): (grade - 1) / 9 for grade in range(1, 11)}
 THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+TAG = re.compile(r"</?think>")
 NEEDED = ("question", "nonce")  # that a prompt of one's own must have, beside {solution} or {steps}
 
 _DATA = """Problem:
@@ -69,7 +70,8 @@ class Form:
         """One verdict a step; None where there are fewer or more lines with one than there are steps."""
         assert self.step is not None
         assert self.step_values is not None
-        for part in (_thoughtless(text), text):  # some models judge within their thoughts, and say the result after
+        # some models judge within their thoughts, and say the result after
+        for part in (_thoughtless(text), TAG.sub(lambda found: " " * len(found[0]), text)):
             lines = [line for line in _lines(part) if not self.verdict.fullmatch(line[0])]
             found = [(match, at) for said, at in lines if (match := self.step.fullmatch(said))]
             if found:
