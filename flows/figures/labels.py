@@ -41,7 +41,7 @@ from verifiers.extract import extractor_for
 from verifiers.registry import load_verifier
 
 FAMILY = ("word", "countdown")
-LAMBDA, RAMP = "0.8", "60"  # of TD; about 100 updates in all
+LAMBDA, RAMP = "0.8", "40"  # of TD; about 65 updates in all
 BATCH = 1536  # padded tokens of an update
 POOL = 16  # solutions of a held-out problem
 
@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--others", nargs="*", default=[], help="further reward models to measure")
     parser.add_argument("--generator", default="bundled")
     parser.add_argument("--train-problems", type=int, default=600)
-    parser.add_argument("--tokens", type=int, default=150_000)
+    parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--problems", type=int, default=100, help="held-out, of each family")
     options = parser.parse_args()
     if options.train:
