@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows import verifier as verifying
+
 if TYPE_CHECKING:
     from search.types import RunSpec
     from store.database import Database
@@ -29,6 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(verifying.app, name="verifier")
 
 FOLDER = ".ponderosa"
 DATABASE = os.path.join(FOLDER, "ponderosa.db")

@@ -16,9 +16,9 @@ from pipelines.engine.scarce import OutOfMemory
 from pipelines.models import ModelError, options_of
 from pipelines.scoring import Laid, Output, Scorer, WholeScorer
 from search.types import Reading, Trace, Verifier
-from verifiers.formats.families import detected, facts_of
+from verifiers.formats.families import Facts, detected, facts_of
 from verifiers.formats.format import DIGITS, Format, Squash
-from verifiers.formats.heads import load
+from verifiers.formats.heads import Weights, load
 from verifiers.formats.layout import Layout, Unreadable
 
 
@@ -82,7 +82,11 @@ def load_prm(name: str = "bundled", params: Mapping[str, Any] | None = None, ver
         raise ModelError(f"code must be 'never' or 'allow', not '{options['code']}'")
     facts = facts_of(name, options["code"] == "allow")
     form = detected(facts, str(options["format"]), str(options["separator"]))
-    weights = load(facts, form, str(options["device"]), str(options["dtype"]))
+    return opened(verifier, facts, form, load(facts, form, str(options["device"]), str(options["dtype"])))
+
+
+def opened(verifier: str, facts: Facts, form: Format, weights: Weights) -> RewardModel:
+    """A loaded model as a verifier."""
     layout = Layout(form, facts.tokenizer, facts.config.pad_token_id)
     return RewardModel(verifier, form, layout, WholeScorer(weights.base, weights.head, weights.context))
 

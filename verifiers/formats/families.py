@@ -132,7 +132,7 @@ def unfit(form: Format, facts: Facts) -> str:
     kind = {Head.TOKENS: "ForTokenClassification", Head.SEQUENCE: "ForSequenceClassification", Head.WORDS: "ForCausalLM"}
     ending = kind.get(form.head)
     if ending and not any(each.endswith(ending) for each in facts.config.architectures or []):
-        return f"it is {facts.architecture}, not a model {ending[0].lower()}{ending[1:3]} {_spaced(ending[3:])}"
+        return f"it is {facts.architecture}, not one {ending}"
     if form.head is Head.TOKENS and facts.labels != 2:
         return f"it has {facts.labels} label(s), not 2"
     if form.head is Head.SEQUENCE and facts.labels not in (1, 2):
@@ -144,15 +144,11 @@ def _needed(form: Format) -> tuple[str, ...]:
     return {Head.DEEP: DEEP, Head.VALUE: VALUE}.get(form.head, ())
 
 
-def _spaced(word: str) -> str:
-    return "".join(f" {c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(word)).replace("l m", "lm")
-
-
 def _unwritable(form: Format, tokenizer: Any) -> str:
     """Why a tokenizer cannot write what a format demands."""
     if form.frame in (Frame.CHAT, Frame.TURNS) and tokenizer.chat_template is None:
         return "its tokenizer has no chat template"
-    if form.name == "skywork" and tokenizer.bos_token is None:
+    if form.begun and tokenizer.bos_token is None:
         return "its tokenizer has no bos token, with which the family begins"
     if form.head is Head.DEEP and form.mark not in tokenizer.get_added_vocab():
         return f"its tokenizer has no token {form.mark}"
@@ -171,10 +167,10 @@ def _unwritable(form: Format, tokenizer: Any) -> str:
 def unlike(form: Format, facts: Facts) -> str:
     """Why a model that a format can read does not look like its family; "" where it does."""
     if form.asked:
-        return "any language model has these words, so the family must be asked for by name"
+        return "any language model has its words: it must be asked for by name"
     names = {str(label).lower() for label in facts.config.id2label.values()}
     if form.name == "trl" and names == {"right", "wrong"}:
-        return "its labels are named right and wrong, as this repository's training names them and PRMTrainer does not"
+        return "its labels are named right and wrong, which PRMTrainer does not do"
     if form.name == "ponderosa" and names != {"right", "wrong"} and facts.tokenizer.chat_template is None:
         return "its labels are not named right and wrong, and its tokenizer has no chat template"
     return ""

@@ -70,6 +70,7 @@ class Format:
     read: Read = Read.MARK
     squash: Squash = Squash.SOFTMAX
     bos: bool = False  # PLAIN: begins with the tokenizer's bos token, where it has one
+    begun: bool = False  # and it must have one
     system: str = ""  # the system message
     opening: str = "{question}"  # what stands before the first step
     role: str = "assistant"  # CHAT: who says the steps
@@ -82,7 +83,7 @@ class Format:
 
 TRL = Format(
     "trl",
-    "token classifier by TRL's PRMTrainer: the prompt as it is, steps and separators tokenized alone",
+    "token classifier by TRL's PRMTrainer: the prompt as it is, then steps and newlines",
     "huggingface/trl, experimental/prm/prm_trainer.py",
     Frame.PLAIN,
     Head.TOKENS,
@@ -93,7 +94,7 @@ TRL = Format(
 )
 PONDEROSA = Format(
     "ponderosa",
-    "token classifier by this repository's training: labels named right and wrong, the question by the chat template",
+    "token classifier by this repository's training, labels named right and wrong",
     "pipelines/train/prm.py",
     Frame.PROMPT,
     Head.TOKENS,
@@ -120,6 +121,7 @@ SKYWORK = Format(
     mark="\n",
     squash=Squash.SIGMOID,
     bos=True,
+    begun=True,
     opening="{question}\n",
     apart=True,
     lines=True,
@@ -155,7 +157,7 @@ MATH_SHEPHERD = Format(
 )
 SPARE = Format(
     "spare",
-    "SPARE: an instruction and two user messages, steps end with a Cyrillic tag, classes the other way round",
+    "SPARE: an instruction and two user messages, steps end with a Cyrillic tag",
     "UKPLab/arxiv2025-spare-prm, README",
     Frame.CHAT,
     Head.WORDS,
@@ -175,7 +177,7 @@ SPARE = Format(
 )
 ORM = Format(
     "orm",
-    "outcome reward model: a sequence classifier with 1 or 2 labels, one value for the whole conversation",
+    "outcome reward model: a sequence classifier, one value for the whole",
     "transformers, GenericForSequenceClassification",
     Frame.CHAT,
     Head.SEQUENCE,

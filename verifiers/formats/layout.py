@@ -127,13 +127,10 @@ class Layout:
     def _skeleton(self, roles: list[str], answering: bool) -> list[str]:
         """What the template writes before, between and after the messages."""
         holders = [HOLDER.format(i) for i in range(len(roles))]
-        literals, rest = [], self._rendered(roles, holders, answering)
-        for holder in holders:
-            if rest.count(holder) != 1:
-                raise Unreadable("the model's chat template does not show every message once and in order")
-            before, _, rest = rest.partition(holder)
-            literals.append(before)
-        return [*literals, rest]
+        parts = re.split("\ue000(\\d+)\ue001", self._rendered(roles, holders, answering))
+        if parts[1::2] != [str(i) for i in range(len(roles))]:
+            raise Unreadable("the model's chat template does not show every message once and in order")
+        return parts[::2]
 
     def _rendered(self, roles: Sequence[str], texts: Sequence[str], answering: bool) -> str:
         from jinja2.exceptions import TemplateError
