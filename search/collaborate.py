@@ -52,18 +52,19 @@ def ballots(
 
 def elected(pool: Sequence[Entry], cast: Sequence[Ballot]) -> Choice:
     """The answer with the heaviest votes, and the candidate that stands for it: of those who voted for it, the one with the
-    most weight for it, then fewer tokens, then the earlier path. Of equally heavy answers, the one whose candidate comes first
-    so. The path and the answer are None where nobody voted."""
+    most weight for it, then one whose text gives it, then fewer tokens, then the earlier path. Of equally heavy answers, the
+    one whose candidate comes first so. The path and the answer are None where nobody voted."""
     if not cast:
         return Choice(None, None, f"none of {len(pool)} candidates gave an answer, in text or by a program")
     weights: dict[str, dict[str, float]] = {}  # by answer and path
-    tokens = {entry.path: entry.tokens for entry in pool}
+    own = {entry.path: entry for entry in pool}
     for entry, answer, weight, _ in cast:
         of = weights.setdefault(answer, {})
         of[entry.path] = of.get(entry.path, 0.0) + weight
 
-    def first(answer: str) -> tuple[float, int, tuple[int, ...], str]:
-        return min((-weight, tokens[path], order(path), path) for path, weight in weights[answer].items())
+    def first(answer: str) -> tuple[float, bool, int, tuple[int, ...], str]:
+        merits = ((-w, own[path].answer != answer, own[path].tokens, order(path), path) for path, w in weights[answer].items())
+        return min(merits)
 
     ranked = sorted(weights, key=lambda answer: (-sum(weights[answer].values()), first(answer)))
     votes = tuple(Vote(answer, len(weights[answer]), sum(weights[answer].values())) for answer in ranked)

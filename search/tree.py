@@ -134,6 +134,10 @@ class Tree:
             self._answers[path] = self.extract(self.text(path))
         return self._answers[path]
 
+    def take(self, path: Path, key: str) -> None:
+        """Makes an answer the candidate's that its text does not give: one that a program in it computed."""
+        self._answers[path] = Answer(key)
+
     @property
     def spent(self) -> bool:
         """Whether the budget allows no further token or candidate."""

@@ -22,6 +22,7 @@ from flows import doctor
 from flows.doctor import Finding, examine, machine
 from pipelines.models import BUNDLED
 from store import schema
+from verifiers.sandbox import available, bubble
 
 MB = 1 << 20
 HERE = Path(__file__).parent.parent
@@ -196,9 +197,10 @@ def test_devices_are_named_and_a_driver_that_does_not_fit_is_a_warning() -> None
     assert (found.status, found.what) == ("warn", "none: The NVIDIA driver is too old")
 
 
-def test_a_sandbox_that_is_missing_is_a_warning() -> None:
-    assert doctor.sandbox("").what.startswith("bwrap is missing")
-    assert doctor.sandbox("/no/such/bwrap").what.startswith("bwrap cannot be run")
+def test_a_sandbox_that_is_missing_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(available, "bubblewrap", lambda: None)
+    found = doctor.sandbox(available.tried.__wrapped__)
+    assert (found.status, found.what.split(":")[0], found.remedy) == ("warn", "bwrap is missing", available.INSTALL)
 
 
 @pytest.mark.parametrize(
@@ -210,20 +212,23 @@ def test_a_sandbox_that_is_missing_is_a_warning() -> None:
         ("bwrap: setting up uid map: Permission denied", False, "user namespaces refused"),
         ("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", False, "mounts inside a namespace are refused"),
         ("bwrap: execvp true: No such file or directory", True, "bwrap fails"),
+        ("bwrap: execvp /usr/bin/python3: No such file or directory", False, "Python does not start in it"),
+        ("bwrap: prctl(PR_SET_SECCOMP): Invalid argument", False, "the seccomp filter is refused"),
         ("", False, "bwrap fails"),
     ],
 )
 def test_what_refuses_the_sandbox_is_told(said: str, apparmor: bool, what: str) -> None:
-    found, remedy = doctor.refusal(said, apparmor)
+    found, remedy = available.refusal(said, apparmor)
     assert found.startswith(what)
     assert remedy
 
 
-def test_the_sandbox_is_tried() -> None:
-    """`true` takes any options, `false` refuses them: what counts is that it was run."""
-    true, false = shutil.which("true"), shutil.which("false")
-    assert doctor.sandbox(true).status == "ok"
-    assert doctor.sandbox(false).status == "warn"
+def test_the_sandbox_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`false` refuses whatever it is given: what counts is that the profile was run."""
+    monkeypatch.setattr(bubble, "bubblewrap", lambda: shutil.which("false"))
+    monkeypatch.setattr(available, "bubblewrap", lambda: shutil.which("false"))
+    found = doctor.sandbox(available.tried.__wrapped__)
+    assert (found.status, found.what.split(" (")[0]) == ("warn", "bwrap fails")
 
 
 # ------------------------------------------------------------------------------------------------------- the database's place

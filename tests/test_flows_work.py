@@ -32,6 +32,7 @@ SETTINGS = {
     "best-of-n": "best-of-n:n=4,select=weighted",
     "budget-forcing": "budget-forcing:waits=1",
     "cntp": "cntp:trials=4",
+    "collaborative": "collaborative:n=4",
     "contrastive": "contrastive:k=2",
     "deepconf": "deepconf:n=6,warmup=3,window=8",
     "diverse-beam": "diverse-beam:n=2",

@@ -18,7 +18,7 @@ from flows.cli import FOLDER
 from .database import database_file, database_server, latency_of_server
 from .finding import Check, Finding
 from .folder import commits, disk, file_system, latency, sqlite, writable
-from .machine import cuda, memory, refusal, sandbox, threads
+from .machine import cuda, memory, sandbox, threads
 from .programs import LIMIT, code, fastapi, models, packages, prefect, python
 
 if TYPE_CHECKING:
@@ -149,7 +149,6 @@ __all__ = [
     "packages",
     "prefect",
     "python",
-    "refusal",
     "run",
     "sandbox",
     "sqlite",

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
+from verifiers.sandbox import available
+from verifiers.sandbox.bubble import PYTHON, bubblewrap
 
 from .finding import Finding
 
 GB = 1 << 30
-# what the sandbox of model-written code would be started with, around a program that does nothing
-PROFILE = (
-    *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--clearenv"),
-    *("--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"),
-)
 
 
 def threads(usable: int | None = None, used: int | None = None) -> Finding:
@@ -83,49 +77,9 @@ def cuda(device: Any = None) -> Finding:
     return Finding("cuda", "ok", "; ".join(told))
 
 
-def sandbox(program: str | None = None, apparmor: bool | None = None) -> Finding:
-    """Runs a program that does nothing in bubblewrap. As a user who is not root: root is not bound by its process limit.
-    A warning at most: nothing needs it yet."""
-    program = shutil.which("bwrap") if program is None else program
-    if not program:
-        return Finding(
-            "sandbox", "warn", "bwrap is missing: model-written code cannot be run", "install bubblewrap 0.8 or newer"
-        )
-    as_nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-    try:
-        done = subprocess.run(
-            [program, *PROFILE],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            **as_nobody,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return Finding("sandbox", "warn", f"bwrap cannot be run: {error}", "install bubblewrap 0.8 or newer")
-    if done.returncode == 0:
-        return Finding("sandbox", "ok", f"bubblewrap works ({program})")
-    if apparmor is None:
-        switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-        apparmor = switch.is_file() and switch.read_text().strip() == "1"
-    what, remedy = refusal(done.stderr, apparmor)
-    return Finding("sandbox", "warn", f"{what}: model-written code cannot be run", remedy)
-
-
-def refusal(said: str, apparmor: bool) -> tuple[str, str]:
-    """What keeps bubblewrap from working, and the remedy, from what it said."""
-    line = (said.strip().splitlines() or ["no message"])[-1].removeprefix("bwrap: ")
-    if "unknown option" in line.lower():
-        return f"bwrap is too old ({line})", "install bubblewrap 0.8 or newer"
-    if not re.search("namespace|uid map|gid map|unshare|clone|not permitted|permission denied", line.lower()):
-        return f"bwrap fails ({line})", "run it by hand to see why"
-    if apparmor:
-        return f"AppArmor refuses user namespaces ({line})", "give bwrap an AppArmor profile that allows userns"
-    if "mount" in line.lower():
-        return f"mounts inside a namespace are refused ({line})", "allow them in the container's seccomp and /proc settings"
-    return (
-        f"user namespaces refused ({line})",
-        "raise user.max_user_namespaces, or allow them in the container's seccomp profile",
-    )
+def sandbox(tried: Callable[[], tuple[str, str] | None] = available.tried) -> Finding:
+    """Runs a program in the whole profile, once. A warning at most: only what runs such code needs it, and is refused."""
+    refused = tried()
+    if refused is None:
+        return Finding("sandbox", "ok", f"bubblewrap and the seccomp filter work ({bubblewrap()}, {PYTHON})")
+    return Finding("sandbox", "warn", f"{refused[0]}: verifiers program and command and grader code cannot run", refused[1])

@@ -38,4 +38,7 @@ class Collaborative:
         yield from tree.verify([each for each in drawn if each.finished])
         pool = entries(tree, drawn)
         scores = [tree.scores.get(entry.path) for entry in pool]
-        return elected(pool, ballots(pool, scores, tree.extract, self.text, self.program))
+        choice = elected(pool, ballots(pool, scores, tree.extract, self.text, self.program))
+        if choice.path is not None and choice.answer is not None and tree.answer(choice.path).key != choice.answer:
+            tree.take(choice.path, choice.answer)  # what only programs gave is the answer of the one that is chosen for it
+        return choice
