@@ -68,15 +68,20 @@ class Generative:
     def checks(self, traces: Sequence[Trace]) -> list[Checks]:
         """What each check of each trace says."""
         replies: dict[int, Extension | Exception] = {}
-        for key, trace in enumerate(traces):
-            try:
-                self.model.engine.submit(key, self._request(trace))
-            except ValueError as error:
-                replies[key] = error
-        while len(replies) < len(traces):
-            for key, reply in self.model.engine.advance():
-                self.model.engine.forget(key)
-                replies[key] = reply
+        engine = self.model.engine
+        try:
+            for key, trace in enumerate(traces):
+                try:
+                    engine.submit(key, self._request(trace))
+                except ValueError as error:
+                    replies[key] = error
+            while len(replies) < len(traces):
+                for key, reply in engine.advance():
+                    engine.forget(key)
+                    replies[key] = reply
+        finally:  # what was cut short must not answer the next call
+            for key in set(range(len(traces))) - set(replies):
+                engine.forget(key)
         return [self._checks(trace, replies[key]) for key, trace in enumerate(traces)]
 
     def prompt(self, trace: Trace) -> str:

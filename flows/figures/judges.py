@@ -28,7 +28,9 @@ from flows.figures.models import paired_auc
 from flows.figures.pooled import Drawn, solved
 from flows.parts import spec
 from flows.tables import console, table
+from pipelines.models import BUNDLED
 from pipelines.problems import FAMILIES, Instance, instances
+from pipelines.train.card import add_figures
 from search.estimate import Pool, estimates
 from search.select import Entry, Selector
 from search.types import Part
@@ -37,7 +39,7 @@ from verifiers.generative import Checks, Generative
 from verifiers.registry import load_verifier
 
 SIZES, CHECKS = (2, 4, 8), (1, 2, 4)  # S and V
-JUDGED = 16  # solutions of a problem that are checked
+JUDGED = 12  # solutions of a problem that are checked
 FOOLED = 5  # problems that null answers are put to
 
 
@@ -152,7 +154,7 @@ def discriminative(drawn: Drawn) -> list[tuple[Point, float]]:
 def knocked(drawn: Drawn, count: int, judge: str, generator: str) -> list[tuple[Point, float]]:
     """The tournament, a search of its own a problem."""
     found = []
-    for n in SIZES[1:]:
+    for n in SIZES[-1:]:
         strategy = f"knockout:n={n},by=small"
         words = spec(f"{drawn.family}:split=test,count={count},seed=1", strategy, "equation", generator, small=judge)
         outcomes = solved(drawn.problems, words)
@@ -227,14 +229,22 @@ def show(title: str, found: Mapping[str, Any]) -> None:
     out.print(f"canaries: {fooled} ({fooled.rate:.1%})")
 
 
+def own(found: Mapping[str, Any]) -> dict[str, float]:
+    """The figures that are the judge's alone, for its card."""
+    told = {f"verdicts {how}, {key}": value for how, each in found["verdicts"].items() for key, value in each.items()}
+    told |= {"AUC of verdicts on steps": found["steps"], "lambda": found["lambda"], "canaries accepted": found["canaries"].rate}
+    return {key: round(float(value), 3) for key, value in told.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", nargs="+", default=["word", "countdown"])
     parser.add_argument("--problems", type=int, default=100)
-    parser.add_argument("--samples", type=int, default=64, help="of each problem, for self-consistency")
+    parser.add_argument("--samples", type=int, default=48, help="of each problem, for self-consistency")
     parser.add_argument("--judge", default="bundled-judge")
     parser.add_argument("--generator", default="bundled")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--write", action="store_true", help="put the judge's own figures into its card")
     options = parser.parse_args()
     records = {}
     for name in options.families:
@@ -242,6 +252,8 @@ def main() -> None:
         found = records[name] = family(drawn, options)
         show(f"{name}: {options.problems} held-out problems, pools of {options.samples}, {JUDGED} of them checked", found)
         sys.stdout.flush()
+        if options.write:
+            add_figures(BUNDLED["judge"], {name: own(found)})
     if options.json:
         options.json.write_text(json.dumps(records, indent=1, default=str) + "\n")
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MIX = {"word": 0.5, "countdown": 0.35, "guess": 0.15}
 TASKS = {"check": 0.6, "direct": 0.08, "compare": 0.32}
-SOURCES = {"demonstrated": 0.5, "corrupted": 0.25, "begun": 0.15, "rubbish": 0.02, "none": 0.01, "shuffled": 0.07}
+SOURCES = {"demonstrated": 0.5, "corrupted": 0.24, "begun": 0.1, "rubbish": 0.08, "none": 0.02, "shuffled": 0.06}
 POOL = 1500  # sequences made, sorted by length and batched together
 LONGEST = 640  # tokens of a sequence; longer ones are left out
 EACH = 6  # solutions of a problem that the generator gives
@@ -120,8 +120,8 @@ class Sequences:
         if kind == "none":
             return []
         if kind == "rubbish":
-            words = instance.question.split()
-            return [" ".join(rng.choices(words, k=rng.randint(1, 8))) for _ in range(rng.randint(1, 3))]
+            other = next(self.sources[instance.family])
+            return rubbish(rng, instance, family.demonstrate(rng, other))
         steps = self._demonstrated(instance, texts, rng.random() < 0.5)
         if kind == "begun":
             return steps[: rng.randint(1, max(len(steps) - 1, 1))]
@@ -141,6 +141,20 @@ class Sequences:
         self.rng.shuffle(packed)
         for rows in packed:
             yield padded(rows, self.tokenizer.eos_token_id)
+
+
+def rubbish(rng: random.Random, instance: Instance, other: list[str]) -> list[str]:
+    """A text that is no solution: words of the question, signs, letters, or another problem's solution."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        words = instance.question.split()
+        return [" ".join(rng.choices(words, k=rng.randint(1, 8))) for _ in range(rng.randint(1, 3))]
+    if kind == 1:
+        return ["".join(rng.choices(".:,-;!?()[]<>/|*#=", k=rng.randint(1, 5)))]
+    if kind == 2:
+        made = ["".join(rng.choices("abcdefghijklmnoprstuvwy", k=rng.randint(1, 9))) for _ in range(rng.randint(1, 9))]
+        return [" ".join(made).capitalize() + rng.choice(("", ".", ":", "!"))]
+    return other
 
 
 def padded(rows: Sequence[tuple[list[int], int]], end: int) -> tuple[torch.Tensor, torch.Tensor]:
