@@ -63,6 +63,6 @@ def _show(report: Report) -> None:
     if report.findings:
         findings = tables.table("check", "status", "finding", title=f"read by {report.format}")
         for each in report.findings:
-            findings.add_row(each.name, each.status, oneline(each.what, 140))
+            findings.add_row(each.name, each.status, oneline(each.what, 108))
         out.print()
         out.print(findings)

@@ -13,6 +13,8 @@ import torch
 from pipelines.models import BUNDLED, ModelError
 from pipelines.scoring import Laid, WholeScorer
 from search.types import Finish, Question, Step, Trace
+from verifiers.formats.families import facts_of
+from verifiers.formats.heads import load
 from verifiers.prm import RewardModel, load_prm
 
 QUESTION = Question("q", "Ben has 27 coins. Ben finds 12 more. Ben loses 9. How many coins does Ben have now?", ())
@@ -75,7 +77,9 @@ def test_a_trace_over_the_models_context_gets_no_value_and_says_so(prm: RewardMo
 
 def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(prm: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Down to one trace alone, which gets no value if that fails too; the others keep theirs."""
-    assert isinstance(prm.scorer, WholeScorer)
+    facts = facts_of("bundled")
+    weights = load(facts, prm.format, "cpu", "float32")
+    prm = RewardModel("prm", prm.format, prm.layout, WholeScorer(weights.base, weights.head, weights.context))
     traces = [trace(*STEPS[: 1 + i % 3], *(["Loses 2: 30-2=28."] * (i % 4))) for i in range(20)]
     expected, compute = prm.score(traces), WholeScorer._forward
     longest = max(reading.tokens for reading in expected)

@@ -60,9 +60,9 @@ def trusted(loader: Any, code: bool) -> Any:
 
 def facts_of(name: str, code: bool = False) -> Facts:
     """Reads a model's configuration, tokenizer and list of weights. Raises ModelError in one line."""
+    source = locate(name, "reward")
     from transformers import AutoConfig, AutoTokenizer
 
-    source = locate(name, "reward")
     try:
         config = pretrained(trusted(AutoConfig, code), source)
     except ModelError as error:
