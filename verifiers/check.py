@@ -201,7 +201,8 @@ def marks(reader: RewardModel) -> Finding:
     form, tokenizer = reader.format, reader.layout.tokenizer
     if form.read is Read.LAST:
         return Finding("marks", "info", "none: read at the last token")
-    ids = tokenizer.encode(form.mark, add_special_tokens=False)
+    ways = (tokenizer.encode(text, add_special_tokens=False) for text in (form.mark, form.mark.strip()) if text)
+    ids = min(ways, key=len)  # some tokenizers put a space before a text of its own
     status = "ok" if form.apart or len(ids) == 1 else "fail"
     return Finding("marks", status, f"{form.mark!r} is {len(ids)} token(s): {', '.join(map(str, ids))}")
 
