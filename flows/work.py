@@ -49,7 +49,7 @@ from verifiers.canary import canaries
 from verifiers.code import ready
 from verifiers.extract import extractor_for
 from verifiers.grade import Graders, Verdict, grader_for
-from verifiers.registry import check_verifier, judges, load_verifier
+from verifiers.registry import check_verifier, judges, load_verifier, require_sandbox
 
 if TYPE_CHECKING:
     from pipelines.models import TextModel
@@ -143,6 +143,7 @@ def check(spec: RunSpec, problems: bool = True) -> None:
     problems in the database."""
     build(spec.strategy)
     check_verifier(spec.verifier)
+    require_sandbox(spec.verifier)
     if spec.encoder is not None:
         check_encoder(spec.encoder)
     if problems and spec.problems.name != "question":

@@ -53,29 +53,34 @@ class Command:
             raise ValueError(f"memory must be from 16 to 1048576 MB, not {self.memory}")
         for mount in self.mounted:
             _check_mount(mount)
-        self.words  # noqa: B018  raises for a program that will not be there
+        self._split()
 
     @property
     def mounted(self) -> tuple[str, ...]:
         return tuple(filter(None, self.mounts.split(":")))
 
-    @property
-    def words(self) -> list[str]:
-        """The command; its program with its whole path."""
+    def _split(self) -> list[str]:
         try:
             words = shlex.split(self.run)
         except ValueError as error:
             raise ValueError(f"command '{self.run}' cannot be split into words: {error}") from None
         if not words:
-            raise ValueError("command needs run=PROGRAM ARGUMENTS, as in command:run=/usr/bin/python3 -m tabnanny")
-        name = words[0]
+            raise ValueError("verifier 'command' needs run=PROGRAM ARGUMENTS, as in command:run=/usr/bin/python3 check.py")
+        return words
+
+    def words(self) -> list[str]:
+        """The command, its program with its whole path. Raises ValueError where it, or a mount, is not there."""
+        for mount in self.mounted:
+            if not Path(mount).exists():
+                raise ValueError(f"mount '{mount}' does not exist")
+        name, *rest = self._split()
         found = [name] if name.startswith("/") else [f"{place}/{name}" for place in PLACES]
         there = next((each for each in found if Path(each).is_file() and os.access(each, os.X_OK)), None)
         if there is None:
             raise ValueError(f"program '{name}' is not there, or cannot be run; give its whole path")
         if not any(Path(there).is_relative_to(each) for each in ("/usr", "/bin", "/lib", "/lib64", *self.mounted)):
             raise ValueError(f"program '{there}' is not in the sandbox; name its folder in mounts=")
-        return [there, *words[1:]]
+        return [there, *rest]
 
     @property
     def limits(self) -> Limits:
@@ -96,8 +101,6 @@ def _check_mount(mount: str) -> None:
         raise ValueError(
             f"mount '{mount}' would hide or show what the system has there; name the folder itself, such as /opt/lean"
         )
-    if not Path(mount).exists():
-        raise ValueError(f"mount '{mount}' does not exist")
 
 
 def asked(params: Mapping[str, Any]) -> Command:
@@ -115,7 +118,7 @@ class CommandVerifier:
 
     def __init__(self, asked: Command) -> None:
         require()
-        self.asked = asked
+        self.asked, self.words = asked, asked.words()
         tried = command(["/usr/bin/python3", "-I", "-S", "-c", ""], b"", asked.limits, asked.mounted)
         if tried.ended is Ended.REFUSED:
             raise Unavailable(
@@ -135,7 +138,7 @@ class CommandVerifier:
                 return Reading((), f"no {'whole ' * bool(marked)}block marked {self.asked.block}")
             text = marked[-1]
         feed = text.encode("utf-8", "replace")
-        return reading(command(self.asked.words, feed, self.asked.limits, self.asked.mounted), self.asked.seconds)
+        return reading(command(self.words, feed, self.asked.limits, self.asked.mounted), self.asked.seconds)
 
 
 def reading(outcome: Outcome, seconds: float) -> Reading:

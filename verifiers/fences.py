@@ -21,7 +21,7 @@ def program_of(text: str) -> Answer:
     found, unclosed = None, False
     for language, block in blocks(text):
         if language.lower() in PYTHON:
-            found, unclosed = block or found, block is None
+            found, unclosed = found if block is None else block, block is None
     if unclosed:
         return Answer(None, "the last python block is not closed")
     if found is None or not found.strip():

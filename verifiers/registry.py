@@ -129,21 +129,29 @@ def check_verifier(part: Part) -> tuple[Known, Join]:
             check_verifier(member)
     if part.name in KINDS:
         settings(part.name, part.params)
-    if part.name in ("program", "command"):
-        _check_sandboxed(part)
+    if part.name == "command":
+        from verifiers.command import asked
+
+        asked(part.params)
+    if part.name == "program":
+        _program(dict(part.params))
     return known, Join(join)
 
 
-def _check_sandboxed(part: Part) -> None:
-    """Raises sandbox.Unavailable where there is none: a run that needs it must not begin."""
-    from verifiers.command import asked
+def require_sandbox(part: Part) -> None:
+    """Raises sandbox.Unavailable where a verifier needs the sandbox and there is none: a run that needs it must not begin, but
+    one that is stored can be read and replayed without."""
     from verifiers.sandbox import require
 
     if part.name == "command":
-        asked(part.params)
-    else:
-        _program(dict(part.params))
-    require()
+        from verifiers.command import asked
+
+        asked(part.params).words()
+    if part.name in ("program", "command"):
+        require()
+    if part.name == "ensemble":
+        for member in _members(part.params):
+            require_sandbox(member)
 
 
 def _default_join(part: Part, known: Known) -> Join:
@@ -158,6 +166,7 @@ def _default_join(part: Part, known: Known) -> Join:
 def load_verifier(part: Part) -> tuple[Verifier, Join]:
     """The verifier a Part names, loaded, and its join."""
     known, join = check_verifier(part)
+    require_sandbox(part)
     return known.load({key: value for key, value in part.params.items() if key != "join"}), join
 
 

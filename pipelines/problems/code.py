@@ -25,7 +25,7 @@ MOST = 1000  # tests
 FORGEABLE = "code-forgeable"  # the grader's name where the tests are a suite
 
 
-def tests_of(value: Any) -> dict[str, Any]:
+def cases_of(value: Any) -> dict[str, Any]:
     """The tests of a row, as they are kept in the problem's meta. ValueError with the reason for what cannot be."""
     if isinstance(value, str):  # some sets hold JSON in JSON
         try:
@@ -83,4 +83,4 @@ def grader_of(tests: Mapping[str, Any]) -> str:
     return FORGEABLE if "suite" in tests else "code"
 
 
-__all__ = ["FORGEABLE", "grader_of", "named", "tests_of"]
+__all__ = ["FORGEABLE", "grader_of", "named", "cases_of"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .code import grader_of, named, tests_of
+from .code import grader_of, named, cases_of
 
 QUESTIONS = ("prompt", "question", "problem")
 HASHES = re.compile(r"####[ \t]*([^\n]+?)\s*$")
@@ -106,7 +106,7 @@ def generic(row: Json, question: str = "", answer: str = "") -> Read:
 def code(row: Json) -> Read:
     """prompt, question or problem; tests: see pipelines.problems.code. What stands for the answer is the tests' name."""
     name = next((name for name in QUESTIONS if name in row), "prompt")
-    tests = tests_of(_present(row, "tests"))
+    tests = cases_of(_present(row, "tests"))
     return Read(text(row, name), named(tests), {"grader": grader_of(tests), "tests": tests})
 
 

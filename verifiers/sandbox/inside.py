@@ -195,7 +195,12 @@ def main() -> None:
         resource.setrlimit(getattr(resource, name), (value, value))
     if "command" in job:
         resource.setrlimit(resource.RLIMIT_CPU, (job["cpu"], job["cpu"] + 1))
-        os.execv(job["command"][0], job["command"])
+        say(b"ready\n")
+        try:
+            os.execv(job["command"][0], job["command"])
+        except OSError as error:  # a script whose interpreter is not there
+            say(f"{job['command'][0]}: {error.strerror}\n".encode(), 2)
+            os._exit(126)
     say(b"ready\n")
     for test in job["tests"]:
         result = tested(job, test)

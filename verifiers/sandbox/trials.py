@@ -17,6 +17,7 @@ from typing import Any, Literal
 from .bubble import INSIDE, PYTHON, Ended, Limits, Outcome, launch
 from .plain import parsed
 
+READY = b"ready\n"  # what the sandbox says before it runs anything
 RUN = 8  # times the output that one test may have
 Kind = Literal["call", "stdin", "program", "suite"]
 
@@ -72,7 +73,7 @@ def run(source: str, kind: Kind, tests: Sequence[Any], entry: str = "", seconds:
     job |= {"cpu": limits.cpu, "most": limits.output, "limits": limits.inside()}
     whole = replace(limits, output=RUN * limits.output)
     outcome = launch([PYTHON, "-I", "-S", "-B", "-c", inside()], framed(job) + nonce.encode(), whole)
-    if outcome.ended is Ended.REFUSED or not outcome.output.startswith(b"ready\n"):
+    if outcome.ended is Ended.REFUSED or not outcome.output.startswith(READY):
         return Ran((), outcome.seconds, _line(outcome))
     return Ran(_results(outcome, nonce, len(tests)), outcome.seconds)
 
@@ -80,7 +81,9 @@ def run(source: str, kind: Kind, tests: Sequence[Any], entry: str = "", seconds:
 def command(words: Sequence[str], feed: bytes, limits: Limits = Limits(), mounts: Sequence[str] = ()) -> Outcome:
     """An external command with `feed` as its input, under the same limits; see `launch` for what it sees."""
     job = {"command": list(words), "cpu": limits.cpu, "limits": limits.inside()}
-    return launch([PYTHON, "-I", "-S", "-B", "-c", inside()], framed(job) + feed, limits, mounts)
+    outcome = launch([PYTHON, "-I", "-S", "-B", "-c", inside()], framed(job) + feed, limits, mounts)
+    begun, output = outcome.output.startswith(READY), outcome.output.removeprefix(READY)
+    return replace(outcome, output=output, ended=outcome.ended if begun else Ended.REFUSED)
 
 
 def _line(outcome: Outcome) -> str:
