@@ -63,15 +63,16 @@ def test_a_verifier_that_loses_a_step_is_not_measured() -> None:
         labels.judged(Loses(0.9), solutions())
 
 
-def row(marks: tuple[float | None, ...]) -> Sample:
-    return Sample("word", "q", ("s",) * len(marks), marks, False)
+def row(question: str, *marks: float | None) -> Sample:
+    return Sample("word", question, ("s",) * len(marks), marks, False)
 
 
 def test_agreement_ends_at_the_first_wrong_step_and_counts_what_is_not_labelled_apart() -> None:
-    exact = [row((1, 0, 0)), row((1, 1, 1))]
+    exact = [row("a", 1, 0, 0), row("b", 1, 1, 1)]
     assert labels.agreement(exact, exact, "word") == (1.0, 1.0)
-    assert labels.agreement([row((1, 0, 1)), row((1, None, 0.4))], exact, "word") == (0.75, 0.8)
-    assert labels.agreement([row((None,) * 3)] * 2, exact, "word") is None
+    assert labels.agreement([row("b", 1, None, 0.4), row("a", 1, 0, 1)], exact, "word") == (0.75, 0.8)  # in any order
+    assert labels.agreement([row("a", None, None, None)], exact, "word") is None
+    assert labels.agreement([row("c", 1, 1, 1)], exact, "word") is None  # a solution found on the way has no exact labels
     assert labels.agreement(exact, exact, "countdown") is None
 
 

@@ -259,6 +259,14 @@ def test_a_few_updates_lower_the_loss_and_the_folder_is_read_as_a_verifier(
     assert after < before - 0.2
 
 
+def test_a_fresh_head_keeps_what_lies_below_and_says_nothing_yet(tmp_path: Path) -> None:
+    model, _ = prm.begun(options(tmp_path, "--fresh"))
+    known, _ = prm.begun(options(tmp_path))
+    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, known.model.layers[0].mlp.up_proj.weight)
+    assert not torch.equal(model.score.weight, known.score.weight)
+    assert float(model.score.weight.detach().abs().max()) < 0.2
+
+
 def test_td_trains_from_outcomes_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sequences, "POOL", 24)
     rows = [Sample("word", f"Ann has {n}.", (f"{n}+1={n + 1}.", r"\boxed{9}"), (None, 0.0), False) for n in range(9)]

@@ -1,9 +1,12 @@
 """Ways to label steps, side by side: the same solutions, the same number of training tokens, the same start.
 
-    python -m flows.figures.labels --train FOLDER --base BASE      # samples, labels and trains into FOLDER, then measures
-    python -m flows.figures.labels FOLDER                          # measures what FOLDER holds
+    python -m flows.figures.labels FOLDER --train    # samples, labels and trains into FOLDER, then measures
+    python -m flows.figures.labels FOLDER            # measures what FOLDER holds
 
-BASE is a reward model that checks arithmetic and has seen no label of any solution's step:
+Every training starts from the bundled reward model with a new head: what lies below can calculate and look ahead, and what a
+label means is learned anew. That is a warm start: it was trained on exact labels, so the table says how far the errors of labels
+mislead a model that could know better, not which labels would have taught it. With --base it is another model; one that checks
+arithmetic and has seen no label of any solution's step is made by
 
     python -m pipelines.train.prm BASE --grow GENERATOR --tokens 1000000 --drills 1 --pages 0 --lr 2.5e-3
 
@@ -25,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.figures.models import paired_auc
-from pipelines.models import load_generator
+from pipelines.models import BUNDLED, load_generator
 from pipelines.problems import FAMILIES
 from pipelines.problems.instance import Split
 from pipelines.train import prm
@@ -192,8 +195,10 @@ def agreement(samples: Sequence[Sample], exact: Sequence[Sample], family: str) -
     """(share of labels that agree with the exact ones, share of steps that have one), up to the first wrong step; soft labels
     are right from one half. None where nothing is labelled."""
     told = steps = same = 0
-    for ours, theirs in zip(samples, exact, strict=True):
-        if ours.family != family:
+    known = {(sample.question, sample.steps): sample for sample in exact}
+    for ours in samples:
+        theirs = known.get((ours.question, ours.steps))
+        if ours.family != family or theirs is None:
             continue
         upto = theirs.labels.index(0) + 1 if 0 in theirs.labels else len(theirs.labels)
         for label, truth in zip(ours.labels[:upto], theirs.labels[:upto], strict=True):
@@ -231,7 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--train", action="store_true", help="make first what FOLDER lacks")
-    parser.add_argument("--base", type=Path, help="with --train: the model that every training starts from")
+    parser.add_argument("--base", type=Path, default=BUNDLED["reward"], help="the model that every training starts from")
     parser.add_argument("--others", nargs="*", default=[], help="further reward models to measure")
     parser.add_argument("--generator", default="bundled")
     parser.add_argument("--train-problems", type=int, default=600)
@@ -239,8 +244,6 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=100, help="held-out, of each family")
     options = parser.parse_args()
     if options.train:
-        if options.base is None:
-            parser.error("--train needs --base, the model to start from")
         label(options.folder, options.generator, options.train_problems)
         train(options.folder, options.base, options.tokens)
     _labels(options.folder)

@@ -135,6 +135,9 @@ def parser() -> argparse.ArgumentParser:
     given.add_argument("--tokenizer", type=Path)
     given.add_argument("--grow", type=Path, help="a generator whose layers become the trunk, new layers above")
     given.add_argument("--init", type=Path, help="an earlier reward model to go on from")
+    given.add_argument(
+        "--fresh", action="store_true", help="with --init: a new head, so that what a label means is learned anew"
+    )
     given.add_argument("--samples", type=Path)
     given.add_argument("--minutes", type=float, default=60)
     given.add_argument("--tokens", type=int, help="padded tokens to train on, in place of minutes")
@@ -160,7 +163,10 @@ def begun(options: argparse.Namespace) -> tuple[Any, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(options.init or options.grow or options.tokenizer)
     if options.init:
-        return AutoModelForTokenClassification.from_pretrained(options.init, dtype=torch.float32), tokenizer
+        model = AutoModelForTokenClassification.from_pretrained(options.init, dtype=torch.float32)
+        if options.fresh:
+            torch.nn.init.normal_(model.score.weight, std=0.02)
+        return model, tokenizer
     config = LlamaConfig(
         **shape(len(tokenizer), options.hidden, options.layers, 3 * options.hidden),
         bos_token_id=None,
