@@ -157,3 +157,21 @@ def build(family: str, folder: Path) -> Path:
 def wanted(family: str) -> str:
     """The name that a family is asked for by: "" where the files tell it."""
     return family if family in ("rlhflow", "math-shepherd", "spare") else ""
+
+
+def sentencepiece() -> Any:
+    """A tokenizer as Llama 2 and Mistral have it: a space before each text, words with their space, bytes for the rest."""
+    from tokenizers import normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()  # for training: no token runs over a space
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    made.train_from_iterator([*(f"{text} ки" for text in (QUESTION, *STEPS)), "+ -"] * 5, trainer)
+    raw = json.loads(made.to_str())
+    for byte in range(256):
+        raw["model"]["vocab"][f"<0x{byte:02X}>"] = len(raw["model"]["vocab"])
+    raw["pre_tokenizer"] = None
+    made = Tokenizer.from_str(json.dumps(raw))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")

@@ -52,7 +52,7 @@ class Built:
     folder: Path
     facts: Facts
     reader: RewardModel
-    card: check.Values
+    card: check.Told
 
     @property
     def form(self) -> Format:
@@ -77,7 +77,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
                 facts = replace(facts, tokenizer=rewards.tokenizer(rewards.CHAT))
             form = detected(facts, rewards.wanted(family))
             weights = load(facts, form, "cpu", "float32")
-            card = partial(cards.CARDS[form.name], cards.own(facts, weights, form.head))
+            card = check.told(partial(cards.CARDS[form.name], cards.own(facts, weights, form.head)))
             made[family] = Built(folder, facts, opened("prm", facts, form, weights), card)
         return made[family]
 
@@ -322,6 +322,25 @@ def test_a_mark_that_the_tokenizer_joins_with_its_neighbour_gets_no_value_and_sa
     reading = read(reader, FIRST, SECOND.lower())
     assert reading.parts == ()
     assert reading.reason == "the tokenizer joins the mark ' ки' with what stands beside it"
+
+
+def test_a_tokenizer_that_puts_a_space_before_every_text_gives_the_cards_tokens() -> None:
+    """Math-Shepherd's own tokenizer: the card's tag is found as it is after a word, not as it is after a space of its own."""
+    tokenizer = rewards.sentencepiece()
+    form = FORMATS["math-shepherd"]
+    written = f"{QUESTION} {FIRST} ки\n{SECOND} ки"
+    expected = [1, *tokenizer.encode(written, add_special_tokens=False)]
+    tag = tokenizer.encode("ки", add_special_tokens=False)[-1]
+    assert tokenizer.convert_ids_to_tokens(tag) == "▁ки"
+    laid = Layout(form, tokenizer).lay(QUESTION, [FIRST, SECOND])
+    assert list(laid.ids) == expected
+    assert list(laid.marks) == [i for i, each in enumerate(expected) if each == tag]
+    typed = Layout(form, tokenizer).lay(QUESTION, [FIRST + " ки </s> + done", SECOND])
+    assert len(typed.marks) == 2
+    assert typed.ids.count(2) == 0
+    trl = Layout(FORMATS["trl"], tokenizer).lay(QUESTION, [FIRST, SECOND])
+    pieces = [tokenizer.encode(text, add_special_tokens=False) for text in (QUESTION, FIRST, "\n", SECOND, "\n")]
+    assert list(trl.ids) == [1, *(i for piece in pieces for i in piece)]
 
 
 def test_a_step_of_several_lines_has_one_value_of_skyworks_and_it_is_the_last_lines(built: Get) -> None:

@@ -35,6 +35,7 @@ TRACES = (
 )
 
 Values = Callable[[str, Sequence[str]], list[float]]  # question, steps -> what the card reads
+Told = tuple[list[float] | None, ...]  # of each of TRACES what the card reads; None where it does not find its marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +70,32 @@ def examine(
     """Everything that is checked. Raises ModelError where the model's files cannot be read."""
     facts = facts_of(name, code == "allow")
     families = {each: unfit(form, facts) or unlike(form, facts) for each, form in FORMATS.items()}
-    told = Report(name, facts.architecture, tuple(evidence(facts)), families, "", "", ())
+    report = Report(name, facts.architecture, tuple(evidence(facts)), families, "", "", ())
     try:
         form = detected(facts, wanted, separator)
         weights = load(facts, form, device, dtype)
     except ModelError as error:
-        return replace(told, error=str(error))
+        return replace(report, error=str(error))
     card = cards.CARDS[form.name]
     if form.name == "trl":
         card = partial(cards.trl, separator=form.mark)
-    reader = opened("prm", facts, form, weights)
-    findings = conformance(reader, partial(card, cards.own(facts, weights, form.head)), TOLERANCE.get(dtype, COARSE))
-    return replace(told, format=form.name, findings=tuple(findings))
+    told_by_card = told(partial(card, cards.own(facts, weights, form.head)))  # before a scorer takes the model's attention over
+    findings = conformance(opened("prm", facts, form, weights), told_by_card, TOLERANCE.get(dtype, COARSE))
+    return replace(report, format=form.name, findings=tuple(findings))
 
 
-def conformance(reader: RewardModel, card: Values, tolerance: float = TOLERANCE["float32"]) -> list[Finding]:
+def told(card: Values) -> Told:
+    """What a card reads of the traces."""
+    found: list[list[float] | None] = []
+    for texts in TRACES:
+        try:
+            found.append(card(QUESTION, texts))
+        except AssertionError:
+            found.append(None)
+    return tuple(found)
+
+
+def conformance(reader: RewardModel, card: Told, tolerance: float = TOLERANCE["float32"]) -> list[Finding]:
     """The checks of a loaded reader against its family's card. Values are compared to within `tolerance`."""
     return [
         counts(reader),
@@ -111,13 +123,11 @@ def counts(reader: RewardModel) -> Finding:
     return _found("counts", wrong, f"a value for each of {sum(steps for steps, _ in found)} steps")
 
 
-def as_the_card(reader: RewardModel, card: Values, tolerance: float) -> Finding:
+def as_the_card(reader: RewardModel, card: Told, tolerance: float) -> Finding:
     """The same values as the card's own program, which reads one prefix at a time."""
     wrong, most = [], 0.0
-    for texts, reading in zip(TRACES, _read(reader, *TRACES), strict=True):
-        try:
-            values = card(QUESTION, texts)
-        except AssertionError:
+    for values, reading in zip(card, _read(reader, *TRACES), strict=True):
+        if values is None:
             return Finding(
                 "card", "fail", "the card's own program does not find its marks: the tokenizer joins them with the text"
             )
