@@ -126,6 +126,49 @@ def test_a_broken_reader_of_a_family_is_caught(family: str, fault: str, built: G
     assert "card" in [each.name for each in found if each.status == "fail"], found
 
 
+class Faulty(RewardModel):
+    """A reader whose readings are changed afterwards."""
+
+    def __init__(self, of: RewardModel, fault: Fault) -> None:
+        super().__init__(of.name, of.format, of.layout, of.scorer)
+        self.fault = fault
+
+    def score(self, traces: Sequence[Trace]) -> list[Reading]:
+        readings = super().score(traces)
+        return [self.fault(traces, trace, reading) for trace, reading in zip(traces, readings, strict=True)]
+
+
+Fault = Callable[[Sequence[Trace], Trace, Reading], Reading]
+
+
+def parts(reading: Reading, change: Callable[[tuple[float, ...]], Sequence[float]]) -> Reading:
+    return replace(reading, parts=tuple(change(reading.parts)))
+
+
+FAULTS: dict[str, Fault] = {
+    "counts": lambda traces, trace, reading: parts(reading, lambda p: p[:-1]),
+    "batch": lambda traces, trace, reading: parts(reading, lambda p: [v / len(traces) for v in p]),
+    "prefix": lambda traces, trace, reading: parts(reading, lambda p: [v / len(p) for v in p]),
+    "one go": lambda traces, trace, reading: parts(reading, lambda p: p[: len(trace.steps)]),
+    "empty steps": lambda traces, trace, reading: parts(reading, lambda p: [*p, 0.5][: len(trace.steps)]),
+    "underflow": lambda traces, trace, reading: parts(reading, lambda p: [v for v in p if v]),
+    "too long": lambda traces, trace, reading: reading if reading.parts else Reading((0.5,) * len(trace.texts)),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_check_sees_the_fault_it_is_for(name: str, built: Get) -> None:
+    found = check.conformance(Faulty(built("trl").reader, FAULTS[name]), built("trl").card)
+    assert name in [each.name for each in found if each.status == "fail"]
+
+
+@pytest.mark.parametrize("family", rewards.FAMILIES)
+def test_a_reader_that_takes_typed_special_tokens_for_its_own_is_seen(family: str, built: Get) -> None:
+    reader = built(family).broken()
+    reader.layout._text = replace(reader.layout._text, specials=None)
+    assert check.typed(reader).status == "fail"
+
+
 # ------------------------------------------------------------------------------------- the cards' texts, written out by hand
 
 HERE = "¦"  # stands after the token that is read

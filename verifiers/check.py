@@ -7,6 +7,7 @@ prefixes, empty steps, length, special tokens typed in a step. A finding is ok, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -180,8 +181,9 @@ def underflow(reader: RewardModel) -> Finding:
         raw = np.array([low if form.right else high])
     else:
         raw = np.where(np.arange(len(form.classes)) == form.right, low, high)
-    found = RewardModel("", form, reader.layout, _Fixed(raw)).score([_trace(TRACES[0])])
-    parts = found[0].parts
+    fixed = copy(reader)
+    fixed.scorer = _Fixed(raw)
+    parts = fixed.score([_trace(TRACES[0])])[0].parts
     wrong = [] if parts == (0.0,) * _expected(reader, TRACES[0]) else [_shown(parts)]
     return _found("underflow", wrong, "a probability of 0 in floating point is the value 0")
 
