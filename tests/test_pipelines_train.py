@@ -252,11 +252,11 @@ def test_a_few_updates_lower_the_loss_and_the_folder_is_read_as_a_verifier(
     trace = Trace(question, (Step(np.zeros(0, dtype=np.int32), step + "\n\n", none, none, none, "step"),))  # type: ignore[arg-type]
     before = load_verifier(Part("prm"))[0].score([trace])[0].parts[0]
     rows = labelled(tmp_path, flip=True)
-    loop = prm.train(options(tmp_path / "model", "--samples", str(rows), "--tokens", "9000", "--lm", "0"))
+    loop = prm.train(options(tmp_path / "model", "--samples", str(rows), "--tokens", "6000", "--lm", "0"))
     assert loop.losses[-1] < loop.losses[0]
     after = load_verifier(Part("prm", {"model": str(tmp_path / "model")}))[0].score([trace])[0].parts[0]
     assert before > 0.9
-    assert after < before - 0.2
+    assert after < before - 0.1
 
 
 def test_a_fresh_head_keeps_what_lies_below_and_says_nothing_yet(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_td_trains_from_outcomes_alone(monkeypatch: pytest.MonkeyPatch, tmp_path
     rows = [Sample("word", f"Ann has {n}.", (f"{n}+1={n + 1}.", r"\boxed{9}"), (None, 0.0), False) for n in range(9)]
     write(rows, tmp_path / "rows.jsonl")
     chosen = options(
-        tmp_path / "model", "--samples", str(tmp_path / "rows.jsonl"), "--tokens", "6000", "--lm", "0", "--td", "0.8"
+        tmp_path / "model", "--samples", str(tmp_path / "rows.jsonl"), "--tokens", "4000", "--lm", "0", "--td", "0.8"
     )
     loop = prm.train(chosen)
     assert loop.losses[-1] < 0.5 * loop.losses[0]

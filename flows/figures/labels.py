@@ -4,9 +4,9 @@
     python -m flows.figures.labels FOLDER            # measures what FOLDER holds
 
 Every training starts from the bundled reward model with a new head: what lies below can calculate and look ahead, and what a
-label means is learned anew. That is a warm start: it was trained on exact labels, so the table says how far the errors of labels
-mislead a model that could know better, not which labels would have taught it. With --base it is another model; one that checks
-arithmetic and has seen no label of any solution's step is made by
+label means is learned anew. That is a warm start: it was trained on exact labels, so the table says how far the errors of
+labels mislead a model that could know better, not which labels would have taught it. With --base it is another model; one
+that checks arithmetic and has seen no label of any solution's step is made by
 
     python -m pipelines.train.prm BASE --grow GENERATOR --tokens 1000000 --drills 1 --pages 0 --lr 2.5e-3
 
