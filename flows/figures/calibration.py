@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--generator", default="bundled")
-    parser.add_argument("--problems", type=int, default=100, help="of each family and split")
+    parser.add_argument("--problems", type=int, default=80, help="of each family and split")
     parser.add_argument("--each", type=int, default=8, help="solutions of a problem")
     parser.add_argument("--draw", type=Path)
     parser.add_argument("--write", action="store_true", help="keep the temperature beside the model")

@@ -77,9 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--train", action="store_true", help="make first what FOLDER lacks")
-    parser.add_argument("--tokens", type=int, default=300_000)
+    parser.add_argument("--tokens", type=int, default=150_000)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--problems", type=int, default=100, help="held-out, of each family")
+    parser.add_argument("--problems", type=int, default=60, help="held-out, of each family")
     parser.add_argument("--samples", type=int, default=64)
     options = parser.parse_args()
     if options.train:

@@ -24,12 +24,10 @@ from typing import Any
 import numpy as np
 
 from flows.figures.measured import Point, Span, accuracies, difference, said
-from flows.figures.models import paired_auc
-from flows.figures.pooled import Drawn, solved
+from flows.figures.pooled import Drawn, solved, stepwise, verdicts
 from flows.parts import spec
 from flows.tables import console, table
 from pipelines.models import BUNDLED
-from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.train.card import add_figures
 from search.estimate import Pool, estimates
 from search.select import Entry, Selector
@@ -103,41 +101,6 @@ def lines(found: Sequence[tuple[Point, float]], votes: Mapping[int, Point]) -> I
         )
 
 
-def verdicts(drawn: Drawn, checked: Sequence[Checks]) -> dict[str, float]:
-    """How often the verdict on a solution is that of its answer: on right and on wrong ones, and the mean of the two. No
-    verdict is a no."""
-    hits: dict[bool, list[bool]] = {True: [], False: []}
-    owners = [problem for problem in drawn.problems for _ in range(JUDGED)]
-    of = [entry for own in drawn.entries(JUDGED) for entry in own]
-    for problem, entry, checks in zip(owners, of, checked, strict=True):
-        right = entry.answer is not None and drawn.right(problem, entry.answer)
-        hits[right] += [(values is not None and values[0] > 0.5) == right for values in checks.values]
-    shares = {right: float(np.mean(each)) for right, each in hits.items()}
-    balanced = (shares[True] + shares[False]) / 2
-    without = float(np.mean([values is None for checks in checked for values in checks.values]))
-    return {"balanced": balanced, "of right": shares[True], "of wrong": shares[False], "without": without}
-
-
-def stepwise(drawn: Drawn, judge: Generative) -> float:
-    """AUC of verdicts on steps over pairs of a right and a wrong step at one place of one problem, up to the first wrong."""
-    known: dict[str, Instance] = {}
-    source = instances(FAMILIES[drawn.family], "test", 1)
-    while len(known) < len(drawn.problems):
-        instance = next(source)
-        known.setdefault(instance.question, instance)
-    groups: dict[tuple[int, int], tuple[list[float], list[int]]] = {}
-    traces = drawn.traces(JUDGED)
-    for i, (trace, reading) in enumerate(zip(traces, judge.score(traces), strict=True)):
-        labels = FAMILIES[drawn.family].label(known[trace.question.text], trace.texts)
-        for place, (label, value) in enumerate(zip(labels, reading.parts, strict=False)):
-            values, truths = groups.setdefault((i // JUDGED, place), ([], []))
-            values.append(value)
-            truths.append(int(label))
-            if not label:
-                break
-    return paired_auc(list(groups.values()))
-
-
 def discriminative(drawn: Drawn) -> list[tuple[Point, float]]:
     """The bundled reward model: one pass a solution, no token written."""
     model, join = load_verifier(Part("prm"))
@@ -191,10 +154,12 @@ def family(drawn: Drawn, options: argparse.Namespace) -> dict[str, Any]:
         "self-consistency": {s: accuracies([votes[s]])[0] for s in (1, *SIZES, options.samples)},
         "lines": list(lines(found, votes)),
         "verdicts": {
-            "after a check": verdicts(drawn, checks),
-            "at once": verdicts(drawn, _judge("judge", options.judge, v=1, prompt="direct").checks(drawn.traces(JUDGED))),
+            "after a check": verdicts(drawn, checks, JUDGED),
+            "at once": verdicts(
+                drawn, _judge("judge", options.judge, v=1, prompt="direct").checks(drawn.traces(JUDGED)), JUDGED
+            ),
         },
-        "steps": stepwise(drawn, _judge("thinkprm", options.judge, v=1)),
+        "steps": stepwise(drawn, _judge("thinkprm", options.judge, v=1), JUDGED),
         "canaries": fooled,
     }
 

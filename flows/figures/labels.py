@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--generator", default="bundled")
     parser.add_argument("--train-problems", type=int, default=600)
     parser.add_argument("--tokens", type=int, default=100_000)
-    parser.add_argument("--problems", type=int, default=100, help="held-out, of each family")
+    parser.add_argument("--problems", type=int, default=60, help="held-out, of each family")
     options = parser.parse_args()
     if options.train:
         label(options.folder, options.generator, options.train_problems)
