@@ -1,8 +1,8 @@
 """The command line. Data go to standard output, progress and errors to standard error.
 
 Exit codes: 0 done, 1 some problems failed or an audit found something, 2 usage, 65 bad data (a file, a model, a database,
-a journal that is another search's), 74 cannot be written (a full disk), 75 try again later (a server that is away, a shard
-that another process has), 130 interrupted, 143 terminated.
+a journal that is another search's), 69 the sandbox that is needed cannot be made, 74 cannot be written (a full disk), 75 try
+again later (a server that is away, a shard that another process has), 130 interrupted, 143 terminated.
 Nothing heavy is imported before a command needs it, so that --help answers at once.
 """
 
