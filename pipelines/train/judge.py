@@ -28,10 +28,19 @@ from search.types import SEPARATOR, Extend, Extension, Row, Sampling, Until, chi
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-MIX = {"word": 0.5, "countdown": 0.35, "guess": 0.15}
-TASKS = {"check": 0.6, "direct": 0.08, "compare": 0.32}
-SOURCES = {"demonstrated": 0.5, "corrupted": 0.24, "begun": 0.1, "rubbish": 0.08, "none": 0.02, "shuffled": 0.06}
-POOL = 1500  # sequences made, sorted by length and batched together
+MIX = {"word": 0.55, "countdown": 0.35, "guess": 0.1}
+TASKS = {"check": 0.72, "direct": 0.04, "compare": 0.24}
+SOURCES = {
+    "demonstrated": 0.36,
+    "corrupted": 0.16,
+    "begun": 0.08,
+    "rubbish": 0.05,
+    "none": 0.01,
+    "shuffled": 0.04,
+    "drilled": 0.3,
+}
+DRILLED = (0.75, 0.3)  # of the solutions that are checked: in the first half of the training, and after it
+POOL = 600  # sequences made, sorted by length and batched together
 LONGEST = 640  # tokens of a sequence; longer ones are left out
 EACH = 6  # solutions of a problem that the generator gives
 SEED = 9_001  # of the generator's problems: one that its own training did not use
@@ -69,6 +78,7 @@ class Sequences:
     ) -> None:
         self.rng = random.Random(seed)
         self.tokenizer, self.own = tokenizer, own or {}
+        self.drills = DRILLED[0]
         self.sources = {name: instances(FAMILIES[name], "train", seed + 501) for name in MIX}
         self.user, self.assistant = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
 
@@ -110,11 +120,16 @@ class Sequences:
         """Two solutions, mostly one right and one wrong."""
         wanted = self.rng.random() < 0.5
         other = not wanted if self.rng.random() < 0.9 else wanted
-        return self._demonstrated(instance, texts, wanted), self._demonstrated(instance, texts, other)
+        found = [self._demonstrated(instance, texts, each) for each in (wanted, other)]
+        if self.rng.random() < self.drills:  # the wrong one in more ways than one
+            found = [text if right(instance, text) else drilled(self.rng, instance) for text in found]
+        return found[0], found[1]
 
     def _solution(self, instance: Instance, texts: Written) -> list[str]:
         rng, family = self.rng, FAMILIES[instance.family]
-        kind = rng.choices(list(SOURCES), list(SOURCES.values()))[0]
+        kind = "drilled" if rng.random() < self.drills else rng.choices(list(SOURCES), list(SOURCES.values()))[0]
+        if kind == "drilled":
+            return drilled(rng, instance)
         if kind == "corrupted":
             return family.corrupt(rng, instance)
         if kind == "none":
@@ -141,6 +156,21 @@ class Sequences:
         self.rng.shuffle(packed)
         for rows in packed:
             yield padded(rows, self.tokenizer.eos_token_id)
+
+
+def drilled(rng: random.Random, instance: Instance) -> list[str]:
+    """Lines of which every other one is wrong, each on its own account. A check that copies what is written instead of working it
+    out is then wrong as often; in demonstrations it is nearly always right, and that is what is learned from them alone."""
+    family, steps = FAMILIES[instance.family], list(instance.steps)
+    if instance.family == "countdown":  # after a wrong move nothing can be right
+        return family.corrupt(rng, instance) if rng.random() < 0.7 else steps
+    spoiled = [family.corrupt(rng, instance) for _ in range(3 * len(steps))]
+    if instance.family == "guess":  # its lines are right or wrong wherever they stand
+        tried = [line for each in spoiled for line in each[:-1]]
+        steps = [*rng.sample(tried, min(len(tried), rng.randint(0, 3))), *steps]
+        return [rng.choice(spoiled)[-1] if rng.random() < 0.5 else step for step in steps]
+    wrong = {len(each) - 1: each[-1] for each in spoiled}
+    return [wrong[i] if i in wrong and rng.random() < 0.5 else step for i, step in enumerate(steps)]
 
 
 def rubbish(rng: random.Random, instance: Instance, other: list[str]) -> list[str]:
@@ -191,6 +221,7 @@ def main() -> None:
     sequences = Sequences(tokenizer, options.seed, own)
     started, steps, seen, running, done = time.monotonic(), 0, 0, 0.0, 0.0
     while done < 1:
+        sequences.drills = DRILLED[done > 0.5]
         for ids, targets in sequences.batches(options.batch_tokens):
             done = (time.monotonic() - started) / 60 / options.minutes
             ids, targets = ids.to(options.device), targets.to(options.device)
