@@ -159,8 +159,8 @@ class Sequences:
 
 
 def drilled(rng: random.Random, instance: Instance) -> list[str]:
-    """Lines of which every other one is wrong, each on its own account. A check that copies what is written instead of working it
-    out is then wrong as often; in demonstrations it is nearly always right, and that is what is learned from them alone."""
+    """Lines of which every other one is wrong, each on its own account. A check that copies what is written instead of working
+    it out is then wrong as often; in demonstrations it is nearly always right, and that is what is learned from them alone."""
     family, steps = FAMILIES[instance.family], list(instance.steps)
     if instance.family == "countdown":  # after a wrong move nothing can be right
         return family.corrupt(rng, instance) if rng.random() < 0.7 else steps
