@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 
 from pipelines.models import ModelError
 from pipelines.scoring import Laid, Output
-from search.types import Finish, Join, Part, Question, Reading, Step, Trace
+from search.types import Finish, Join, Part, Question, Reading, Step, Trace, Verifier
 from verifiers import check
-from verifiers.formats import cards
+from verifiers.formats import cards, conformance
 from verifiers.formats.families import Facts, detected, facts_of, looks, unfit
 from verifiers.formats.format import FORMATS, Format, Read
 from verifiers.formats.heads import load
@@ -52,7 +52,7 @@ class Built:
     folder: Path
     facts: Facts
     reader: RewardModel
-    card: check.Told
+    card: conformance.Told
 
     @property
     def form(self) -> Format:
@@ -63,6 +63,11 @@ class Built:
         form = replace(self.form, **changed)
         layout = Layout(form, self.facts.tokenizer, self.reader.layout.pad if pad is None else pad)
         return RewardModel("prm", form, layout, self.reader.scorer)
+
+
+def values(reader: Verifier) -> list[tuple[float, ...]]:
+    """What it says of STEPS, whatever that cost: what was read before is not computed again."""
+    return [reading.parts for reading in reader.score([trace(*STEPS)])]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
                 facts = replace(facts, tokenizer=rewards.tokenizer(rewards.CHAT))
             form = detected(facts, rewards.wanted(family))
             weights = load(facts, form, "cpu", "float32")
-            card = check.told(partial(cards.CARDS[form.name], cards.own(facts, weights, form.head)))
+            card = conformance.told(partial(cards.CARDS[form.name], cards.own(facts, weights, form.head)))
             made[family] = Built(folder, facts, opened("prm", facts, form, weights), card)
         return made[family]
 
@@ -93,17 +98,17 @@ Get = Callable[[str], Built]
 @pytest.mark.parametrize("family", rewards.FAMILIES)
 def test_a_family_is_read_as_its_card_says(family: str, built: Get) -> None:
     """Counts, batches, prefixes, one go, empty steps, underflow, length, typed marks: all that `verifier check` runs."""
-    found = check.conformance(built(family).reader, built(family).card)
+    found = conformance.conformance(built(family).reader, built(family).card)
     assert [each for each in found if each.status == "fail"] == []
     assert {each.name for each in found if each.status == "ok"} >= {"counts", "card", "batch", "underflow", "too long"}
 
 
 @pytest.mark.parametrize("family", rewards.FAMILIES)
 def test_values_of_a_tiny_model_are_far_enough_apart_to_tell_a_wrong_reader(family: str, built: Get) -> None:
-    parts = [part for texts in check.TRACES for part in read(built(family).reader, *texts).parts]
-    assert np.std(parts) > 50 * check.TOLERANCE["float32"]
+    parts = [part for texts in conformance.TRACES for part in read(built(family).reader, *texts).parts]
+    assert np.std(parts) > 50 * conformance.TOLERANCE["float32"]
     assert all(0 < part < 1 for part in parts)
-    assert all(abs(part - 0.5) > 5 * check.TOLERANCE["float32"] for part in parts)
+    assert all(abs(part - 0.5) > 5 * conformance.TOLERANCE["float32"] for part in parts)
 
 
 def shifted(built: Built) -> RewardModel:
@@ -122,7 +127,7 @@ BREAKS: dict[str, Callable[[Built], RewardModel]] = {
 @pytest.mark.parametrize("fault", BREAKS)
 @pytest.mark.parametrize("family", rewards.FAMILIES)
 def test_a_broken_reader_of_a_family_is_caught(family: str, fault: str, built: Get) -> None:
-    found = check.conformance(BREAKS[fault](built(family)), built(family).card)
+    found = conformance.conformance(BREAKS[fault](built(family)), built(family).card)
     assert "card" in [each.name for each in found if each.status == "fail"], found
 
 
@@ -158,7 +163,7 @@ FAULTS: dict[str, Fault] = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_check_sees_the_fault_it_is_for(name: str, built: Get) -> None:
-    found = check.conformance(Faulty(built("trl").reader, FAULTS[name]), built("trl").card)
+    found = conformance.conformance(Faulty(built("trl").reader, FAULTS[name]), built("trl").card)
     assert name in [each.name for each in found if each.status == "fail"]
 
 
@@ -166,7 +171,7 @@ def test_each_check_sees_the_fault_it_is_for(name: str, built: Get) -> None:
 def test_a_reader_that_takes_typed_special_tokens_for_its_own_is_seen(family: str, built: Get) -> None:
     reader = built(family).broken()
     reader.layout._text = replace(reader.layout._text, specials=None)
-    assert check.typed(reader).status == "fail"
+    assert conformance.typed(reader).status == "fail"
 
 
 # ------------------------------------------------------------------------------------- the cards' texts, written out by hand
@@ -556,7 +561,7 @@ def planted(folder: Path, model_type: str) -> Path:
 
 def test_code_in_a_models_folder_does_not_run(tmp_path: Path, built: Get) -> None:
     left = planted(tmp_path, "llama")
-    assert load_prm(str(tmp_path)).score([trace(*STEPS)]) == built("trl").reader.score([trace(*STEPS)])
+    assert values(load_prm(str(tmp_path))) == values(built("trl").reader)
     assert check.examine(str(tmp_path)).exit_code == 0
     assert not left.exists()
 
@@ -608,7 +613,7 @@ def test_an_outcome_model_is_a_verifier_with_one_value(built: Get) -> None:
     part = Part("orm", {"model": str(built("orm").folder)})
     verifier, join = load_verifier(part)
     assert (verifier.name, join) == ("orm", Join.LAST)
-    assert verifier.score([trace(*STEPS)]) == built("orm").reader.score([trace(*STEPS)])
+    assert values(verifier) == values(built("orm").reader)
     assert reward_models(part) == [str(built("orm").folder)]
     with pytest.raises(ModelError, match="cannot be read by format 'orm': it is LlamaForTokenClassification"):
         load_orm(str(built("trl").folder))

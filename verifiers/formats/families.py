@@ -16,7 +16,8 @@ from typing import Any
 from pipelines.models import ModelError, locate, pretrained
 from search.checks import one_of
 from verifiers.formats.format import FORMATS, SEPARATORS, Format, Frame, Head, Squash
-from verifiers.formats.layout import Layout, Unreadable
+from verifiers.formats.layout import Layout
+from verifiers.formats.text import Unreadable
 
 RIGHT = ("right", "correct", "positive", "good", "+")  # names of the label that means "right"
 PROBE = ("What is 1 + 1?", ["1 + 1 = 2.", "The answer is 2."])
