@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from pipelines.models import BUNDLED
 from pipelines.problems import FAMILIES, instances
 from pipelines.train import calibration, measures, prm, sequences
+from pipelines.train.card import write_card
 from pipelines.train.labelled import Sample, write
 from pipelines.train.sequences import NONE, Labelled, Sequences, Shares, padded
 from pipelines.train.td import lambda_return, td_loss
@@ -257,6 +259,19 @@ def test_a_few_updates_lower_the_loss_and_the_folder_is_read_as_a_verifier(
     after = load_verifier(Part("prm", {"model": str(tmp_path / "model")}))[0].score([trace])[0].parts[0]
     assert before > 0.9
     assert after < before - 0.1
+
+
+def test_the_command_in_a_card_is_one_that_runs(tmp_path: Path) -> None:
+    """Switches and lists were written as Python shows them: --fresh True --families ['word']."""
+    given = options(tmp_path, "--fresh", "--families", "word", "guess", "--samples", "elsewhere.jsonl")
+    write_card(tmp_path, "prm", vars(given), {}, "abc")
+    command = json.loads((tmp_path / "card.json").read_text())["command"]
+    assert "--fresh --" in command
+    assert "--families word guess" in command
+    assert "elsewhere" not in command
+    words = command.removeprefix("python -m pipelines.train.prm ").split()
+    again = vars(prm.parser().parse_args(words)) | {"folder": tmp_path, "init": given.init, "samples": given.samples}
+    assert again == vars(given)
 
 
 def test_a_fresh_head_keeps_what_lies_below_and_says_nothing_yet(tmp_path: Path) -> None:

@@ -19,12 +19,9 @@ def write_card(folder: Path, kind: str, options: dict[str, Any], training: dict[
     import torch
     import transformers
 
-    given = {key: value for key, value in options.items() if key != "folder" and value is not None}
-    named = {key: key.upper() if isinstance(value, Path) else value for key, value in given.items()}
     card = {
         "kind": kind,
-        "command": f"python -m pipelines.train.{kind} FOLDER "
-        + " ".join(f"--{k.replace('_', '-')} {v}" for k, v in named.items()),
+        "command": " ".join([f"python -m pipelines.train.{kind} FOLDER", *_words(options)]),
         "training": training,
         "commit": commit,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), {options.get('device', 'cpu')}",
@@ -37,6 +34,19 @@ def write_card(folder: Path, kind: str, options: dict[str, Any], training: dict[
         "figures": {},
     }
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+def _words(options: dict[str, Any]) -> list[str]:
+    """The options as they are written in a command: a switch bare, a list with blanks between."""
+    out = []
+    for key, value in options.items():
+        if key == "folder" or value is None or value is False:
+            continue
+        values = (
+            value if isinstance(value, list) else [] if value is True else [key.upper() if isinstance(value, Path) else value]
+        )
+        out.append(" ".join([f"--{key.replace('_', '-')}", *map(str, values)]))
+    return out
 
 
 def add_figures(folder: Path, figures: dict[str, Any]) -> None:

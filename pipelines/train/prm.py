@@ -197,7 +197,7 @@ def grow(model: Any, generator: Path) -> None:
 
 
 def train(options: argparse.Namespace) -> Loop:
-    """Trains, prints a line every hundred updates, and writes the folder with its card."""
+    """Trains, prints a line every hundred updates and at the end, and writes the folder with its card."""
     torch.manual_seed(options.seed)
     commit = commit_now()
     model, tokenizer = begun(options)
@@ -212,6 +212,8 @@ def train(options: argparse.Namespace) -> Loop:
         if loop.steps % 500 == 0:
             model.save_pretrained(options.folder / "checkpoint")
             tokenizer.save_pretrained(options.folder / "checkpoint")
+    if loop.recent:
+        print(loop.line(), flush=True)
     model.to(torch.bfloat16).save_pretrained(options.folder)
     tokenizer.save_pretrained(options.folder)
     minutes = (time.monotonic() - loop.started) / 60
