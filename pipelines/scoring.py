@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.engine.scarce import OutOfMemory, halved
 
+SCORERS = ("auto", "paged", "whole")  # how sequences may be read
 Head = Callable[[Any], Any]  # hidden states [positions, width] -> outputs [positions, K], torch tensors
 
 
@@ -96,4 +97,4 @@ class WholeScorer:
         return [np.asarray(part) for part in np.split(values, ends)]
 
 
-__all__ = ["Head", "Laid", "Output", "Scorer", "WholeScorer"]
+__all__ = ["SCORERS", "Head", "Laid", "Output", "Scorer", "WholeScorer"]

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.engine.scarce import OutOfMemory
-from pipelines.models import ModelError, options_of
-from pipelines.scoring import Laid, Output, Scorer, WholeScorer
+from pipelines.models import ModelError, options_of, whole
+from pipelines.scoring import SCORERS, Laid, Output, Scorer
+from search.checks import one_of
 from search.types import Reading, Trace, Verifier
 from verifiers.formats.families import Facts, detected, facts_of
 from verifiers.formats.format import DIGITS, Format, Squash
 from verifiers.formats.heads import Weights, load
-from verifiers.formats.layout import Layout, Unreadable
+from verifiers.formats.layout import Layout
+from verifiers.formats.text import Unreadable
 
 
 @dataclass(slots=True)
@@ -75,20 +77,30 @@ def load_prm(name: str = "bundled", params: Mapping[str, Any] | None = None, ver
     """Loads a reward model from the bundle, a folder or the hub. Raises ModelError in one line.
 
     Options: device, dtype, format (a family; else the one that the files tell), separator (newline or blank-line, of trl),
-    code (allow: code that comes with the model may run).
+    code (allow: code that comes with the model may run), path (paged: what was scored before is not computed again; whole; or
+    auto, paged where that serves the model), cache_mb (memory for keys and values; 0 = 1024, or half of what is free on a GPU).
     """
-    options = options_of(params or {}, device="cpu", dtype="float32", format="", separator="", code="never")
+    given = {"device": "cpu", "dtype": "float32", "format": "", "separator": "", "code": "never", "path": "auto", "cache_mb": 0}
+    options = options_of(params or {}, **given)
     if options["code"] not in ("never", "allow"):
         raise ModelError(f"code must be 'never' or 'allow', not '{options['code']}'")
     facts = facts_of(name, options["code"] == "allow")
     form = detected(facts, str(options["format"]), str(options["separator"]))
-    return opened(verifier, facts, form, load(facts, form, str(options["device"]), str(options["dtype"])))
+    weights = load(facts, form, str(options["device"]), str(options["dtype"]))
+    return opened(verifier, facts, form, weights, str(options["path"]), whole(options["cache_mb"], "cache_mb", 0))
 
 
-def opened(verifier: str, facts: Facts, form: Format, weights: Weights) -> RewardModel:
-    """A loaded model as a verifier."""
-    layout = Layout(form, facts.tokenizer, facts.config.pad_token_id)
-    return RewardModel(verifier, form, layout, WholeScorer(weights.base, weights.head, weights.context))
+def opened(verifier: str, facts: Facts, form: Format, weights: Weights, path: str = "auto", cache_mb: int = 0) -> RewardModel:
+    """A loaded model as a verifier. Raises ModelError where it cannot be read that way."""
+    from pipelines.engine.build import CannotServe
+    from pipelines.engine.scoring import scorer
+
+    one_of("path of a reward model", path, SCORERS)
+    try:
+        found = scorer(weights.base, weights.head, weights.context, cache_mb=cache_mb, path=path)
+    except CannotServe as error:
+        raise ModelError(f"model '{facts.name}' cannot run so: {error}") from None
+    return RewardModel(verifier, form, Layout(form, facts.tokenizer, facts.config.pad_token_id), found)
 
 
 def load_orm(name: str, params: Mapping[str, Any] | None = None) -> Verifier:

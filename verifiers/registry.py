@@ -23,6 +23,7 @@ class Known:
     join: Join
     about: str
     takes: tuple[str, ...] = ()
+    signal: bool = False  # it reads the statistics of tokens, which are stored, and no text
 
 
 def _prm(params: dict[str, Any]) -> Verifier:
@@ -39,16 +40,13 @@ def _orm(params: dict[str, Any]) -> Verifier:
     return load_orm(str(params.pop("model")), params)
 
 
-def _logprob(_: dict[str, Any]) -> Verifier:
-    from verifiers.confidence import LogProb
+def _signal(name: str) -> Callable[[dict[str, Any]], Verifier]:
+    def load(params: dict[str, Any]) -> Verifier:
+        from verifiers.confidence import load_signal
 
-    return LogProb()
+        return load_signal(name, params)
 
-
-def _self_certainty(_: dict[str, Any]) -> Verifier:
-    from verifiers.confidence import SelfCertainty
-
-    return SelfCertainty()
+    return load
 
 
 def _equation(_: dict[str, Any]) -> Verifier:
@@ -96,12 +94,19 @@ def _members(params: Mapping[str, Any]) -> tuple[Part, ...]:
 
 
 _MODEL = ("model", "device", "dtype")
+_SCORED = (*_MODEL, "code", "path", "cache_mb")
 
 VERIFIERS: dict[str, Known] = {
-    "prm": Known(_prm, Join.MIN, "process reward model of any known format", (*_MODEL, "format", "separator", "code")),
-    "orm": Known(_orm, Join.LAST, "outcome reward model: one value for the whole", (*_MODEL, "code")),
-    "logprob": Known(_logprob, Join.PROD, "the generator's own probability of each step; no second model"),
-    "self-certainty": Known(_self_certainty, Join.MEAN, "the generator's self-certainty over each step"),
+    "prm": Known(_prm, Join.MIN, "process reward model of any known format", (*_SCORED, "format", "separator")),
+    "orm": Known(_orm, Join.LAST, "outcome reward model: one value for the whole", _SCORED),
+    "logprob": Known(_signal("logprob"), Join.PROD, "the generator's own probability of each step", signal=True),
+    "perplexity": Known(_signal("perplexity"), Join.MEAN, "one over the perplexity of each step", signal=True),
+    "entropy": Known(_signal("entropy"), Join.MEAN, "how peaked the generator's distributions are over each step", signal=True),
+    "self-certainty": Known(_signal("self-certainty"), Join.MEAN, "the generator's self-certainty over each step", signal=True),
+    "g-nll": Known(_signal("g-nll"), Join.LAST, "minus ln p of the whole, squashed; G-NLL of a greedy solution", signal=True),
+    "confidence": Known(
+        _signal("confidence"), Join.LAST, "DeepConf's confidence of a group of tokens", ("group", "window", "share", "of"), True
+    ),
     "equation": Known(_equation, Join.MIN, "recomputes every equation a step states; no model, no reference"),
     "program": Known(_program, Join.LAST, "runs the solution's program; whether it agrees with the text", ("style", "seconds")),
     "command": Known(
@@ -127,6 +132,8 @@ def check_verifier(part: Part) -> tuple[Known, Join]:
     if part.name == "ensemble":
         for member in _members(part.params):
             check_verifier(member)
+    if known.signal:  # costs nothing, and says what is wrong with its parameters
+        known.load({key: value for key, value in part.params.items() if key != "join"})
     if part.name in KINDS:
         settings(part.name, part.params)
     if part.name == "command":
@@ -161,6 +168,11 @@ def _default_join(part: Part, known: Known) -> Join:
     wanted = str(part.params["format"])
     one_of("format", wanted, FORMATS)
     return FORMATS[wanted].join or known.join
+
+
+def signals() -> list[str]:
+    """The verifiers that can be computed over a stored run, whatever it was scored by."""
+    return [name for name, known in VERIFIERS.items() if known.signal]
 
 
 def load_verifier(part: Part) -> tuple[Verifier, Join]:

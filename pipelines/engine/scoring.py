@@ -18,6 +18,7 @@ from pipelines.engine import forward
 from pipelines.engine.batch import Batch
 from pipelines.engine.build import CannotServe, memory_for, paged_way
 from pipelines.engine.forward import Forward
+from pipelines.engine.layercast import arithmetic
 from pipelines.engine.memory import Places
 from pipelines.engine.pages import Pool
 from pipelines.engine.prefixes import Node, Prefixes, pieces_of
@@ -25,7 +26,6 @@ from pipelines.engine.scarce import OutOfMemory, out_of_memory, released, said
 from pipelines.scoring import Head, Laid, Output, Scorer, WholeScorer
 
 BLOCK = 16  # positions that the head sees at once: always as many, so that none of them depends on how many there are
-PATHS = ("auto", "paged", "whole")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +47,7 @@ class PrefixScorer:
     context: int
     parameters: int
     device: torch.device
+    dtype: torch.dtype  # what the head computes with
     prefixes: Prefixes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,7 +118,7 @@ class PrefixScorer:
 
     def _headed(self, hidden: torch.Tensor) -> NDArray[np.float32]:
         short = -len(hidden) % BLOCK
-        blocks = torch.nn.functional.pad(hidden, (0, 0, 0, short)).to(self.device).view(-1, BLOCK, hidden.shape[1])
+        blocks = torch.nn.functional.pad(hidden, (0, 0, 0, short)).to(self.device, self.dtype).view(-1, BLOCK, hidden.shape[1])
         values = torch.cat([self.head(block) for block in blocks])[: len(hidden)]
         return values.float().cpu().numpy()
 
@@ -153,11 +154,12 @@ def scorer(base: Any, head: Head, context: int, *, cache_mb: int = 0, threads: i
         way = paged_way(base, memory, "auto", context, threads or torch.get_num_threads(), base.config.vocab_size)
         if not isinstance(way, str):
             parameters = sum(p.numel() for p in base.parameters())
-            return PrefixScorer(way, head, Pool(memory.capacity), context, parameters, next(base.parameters()).device)
+            device, dtype = next(base.parameters()).device, arithmetic(base)
+            return PrefixScorer(way, head, Pool(memory.capacity), context, parameters, device, dtype)
         why = way
     if path == "paged":
         raise CannotServe(f"{why}; use path=whole")
     return whole
 
 
-__all__ = ["PATHS", "PrefixScorer", "levels", "scorer"]
+__all__ = ["PrefixScorer", "levels", "scorer"]

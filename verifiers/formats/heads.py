@@ -31,6 +31,8 @@ def load(facts: Facts, form: Format, device: str, dtype: str) -> Weights:
     """Raises ModelError in one line."""
     import transformers
 
+    from pipelines.engine.layercast import arithmetic, cast
+
     placed_dtype = placed(device, dtype)
     loader = {
         Head.TOKENS: transformers.AutoModelForTokenClassification,
@@ -44,7 +46,10 @@ def load(facts: Facts, form: Format, device: str, dtype: str) -> Weights:
         raise ModelError(f"model '{facts.name}' has no weight {missing[0]}, and would be read with a random one")
     model.to(device).eval().requires_grad_(False)
     base = model.base_model
-    return Weights(model, base, head_of(facts, form, model, device, placed_dtype), context_of(facts))
+    if dtype == "layercast":
+        cast(model)
+        base.arithmetic = model.arithmetic
+    return Weights(model, base, head_of(facts, form, model, device, arithmetic(base)), context_of(facts))
 
 
 def context_of(facts: Facts) -> int:
@@ -78,11 +83,13 @@ def _words(facts: Facts, form: Format, model: Any) -> Reader:
     """The rows of the language model's output layer for the words of the classes."""
     from torch.nn.functional import linear
 
+    from pipelines.engine.layercast import arithmetic
+
     changed = [name for name in SCALED if getattr(facts.config, name, None) not in (None, 1, 1.0)]
     if changed:
         raise ModelError(f"model '{facts.name}' scales its logits ({changed[0]}), which is not read")
     ids = [facts.tokenizer.encode(word, add_special_tokens=False)[-1] for word in form.classes]
     layer = model.get_output_embeddings()
-    weight = layer.weight[ids]
-    bias = None if layer.bias is None else layer.bias[ids]
+    weight = layer.weight[ids].to(arithmetic(model))
+    bias = None if layer.bias is None else layer.bias[ids].to(arithmetic(model))
     return lambda hidden: linear(hidden, weight, bias)
