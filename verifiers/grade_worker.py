@@ -69,7 +69,7 @@ def parsed(text: str, seconds: int, prose: bool, letters: bool) -> list[Any]:
 
 def plain(text: str) -> list[Any]:
     """What math-verify reads in a plain number or fraction, without the milliseconds that its grammar takes; else []."""
-    from sympy import Float, Integer, Rational
+    from sympy import Float, Integer, Rational  # type: ignore[import-untyped]
 
     if INTEGER.fullmatch(text):
         return [Integer(int(text))]
