@@ -395,7 +395,7 @@ def reselect(
     budget: Annotated[list[str], typer.Option(help="Tokens: the first solutions that fit; repeat for each.")] = [],  # noqa: B006
     resamples: Annotated[int, typer.Option(help="Random subsets, where all are too many.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the subsets and of the intervals.")] = 0,
-    verifier: Annotated[str | None, typer.Option(help="Whose scores, where several have scored the run.")] = None,
+    verifier: Annotated[str | None, typer.Option(help="Whose scores; or a signal: entropy, confidence:group=tail.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     database: DatabaseOption = DATABASE,
 ) -> None:

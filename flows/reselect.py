@@ -13,11 +13,14 @@ from search.checks import one_of
 from search.select import Selector
 from search.strategies import chosen
 from search.types import Join, Problem
+from store import queries
 from store.database import Database
+from store.pools import Signal
 from store.reselect import Plan, Reselection, Size, planned_for, rejoined, reselect
 from store.runs import Run, find_run
 from store.solutions import Pools, pools_of
 from verifiers.grade import Graders, Verdict
+from verifiers.registry import load_verifier, signals
 
 LEGEND = (
     "accuracy: over subsets of n, ties split evenly; by rule: ties to fewer tokens, then the earlier path, as a run decides",
@@ -58,11 +61,26 @@ def run(
         one_of("join", join, list(Join))
     found = find_run(opened, wanted)
     have = pools_of(opened, found)
-    plan = replace(planned_for(have, *words, resamples), seed=seed, verifier=verifier)
+    signal = signal_of(verifier, queries.verifiers(opened, found.id))
+    have = replace(have, scored=have.scored or signal is not None)
+    named = None if signal else verifier
+    plan = replace(planned_for(have, *words, resamples), seed=seed, verifier=named, signal=signal)
     plan = rejoined(plan, None if join is None else Join(join))
     with Graders() as graders:
         made = reselect(opened, found, plan, judge(graders))
     (_print_json if json else _print)(found, have, plan, made)
+
+
+def signal_of(verifier: str | None, stored: Sequence[str]) -> Signal | None:
+    """The signal that a verifier's words name, to be computed over the stored statistics; None where the words are of one whose
+    scores are stored, or there are none. ValueError for any other verifier: its model would have to run."""
+    if verifier is None or verifier in stored:
+        return None
+    words = part(verifier)
+    one_of("verifier", words.name, [*stored, *signals()])
+    if words.name not in signals():
+        raise ValueError(f"verifier '{words.name}' has no parameters here: its stored scores are read as they are")
+    return Signal(*load_verifier(words))
 
 
 def about(have: Pools) -> str:
@@ -84,6 +102,8 @@ def _print(found: Run, have: Pools, plan: Plan, made: Reselection) -> None:
     out.print(f"run    {found.id} {found.name}\npool   {made.problems} problems, {about(have)}")
     if found.spec.budget.tokens is not None:
         out.print(f"       cut by the run's own budget of {found.spec.budget.tokens:,} tokens a problem")
+    if plan.signal:
+        out.print(f"       scored by {plan.signal.verifier.name}, from the stored statistics of tokens")
     if made.source:
         out.print(f"       deepconf read each token's {made.source}" + (", for want of top-k" if "self" in made.source else ""))
     columns = ("selector", ">n", ">accuracy", ">by rule", ">95% interval", ">none", ">tokens", ">passes")
@@ -113,6 +133,7 @@ def _print_json(found: Run, have: Pools, plan: Plan, made: Reselection) -> None:
         "pool": {**asdict(have), "independent": have.independent},
         "problems": made.problems,
         "confidences": made.source or None,
+        "signal": plan.signal.verifier.name if plan.signal else None,
         "resamples": plan.resamples,
         "seed": plan.seed,
         "rows": [asdict(row) for row in made.rows],
@@ -120,4 +141,4 @@ def _print_json(found: Run, have: Pools, plan: Plan, made: Reselection) -> None:
     sys.stdout.write(jsonlib.dumps(told) + "\n")
 
 
-__all__ = ["about", "judge", "parsed", "run"]
+__all__ = ["about", "judge", "parsed", "run", "signal_of"]

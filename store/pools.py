@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,22 @@ from sqlalchemy import Connection, Select, select
 from search.packing import unpack_all
 from search.select import Entry
 from search.select import confidences as traced
-from search.types import GOES_ON, Finish, Packed, Path, Score, Step, lineage, order, parent_of
+from search.tree import scored
+from search.types import (
+    GOES_ON,
+    Finish,
+    Join,
+    Packed,
+    Path,
+    Question,
+    Score,
+    Step,
+    Trace,
+    Verifier,
+    lineage,
+    order,
+    parent_of,
+)
 
 from . import schema
 from .database import Database
@@ -25,13 +40,21 @@ _POOLS = 256  # attempts read at a time
 _TRACES = 8  # where their tokens are read too
 
 
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A verifier that reads the statistics of tokens and no text, so that it can score what is stored; and its join."""
+
+    verifier: Verifier
+    join: Join
+
+
 def entries(db: Database, run_id: str, verifier: str | None = None, confidences: bool = False) -> dict[int, list[Entry]]:
     """Every closed attempt's pool of whole solutions, as `pools` gives them one by one."""
     return dict(pools(db, run_id, verifier, confidences))
 
 
 def pools(
-    db: Database, run_id: str, verifier: str | None = None, confidences: bool = False
+    db: Database, run_id: str, verifier: str | None = None, confidences: bool = False, signal: Signal | None = None
 ) -> Iterator[tuple[int, list[Entry]]]:
     """Every closed attempt's pool of whole solutions (ended or cut, in order of path), as a live selector saw them, in the
     order of the problems.
@@ -40,19 +63,20 @@ def pools(
     numbers are equal to the last bit. Two things differ: what FETCH merged without judging it has no value here, and a text
     that was to be answered (a plan, say) and was not, since the budget ended, is here as a solution. A statistic that was not
     finite becomes the lowest there is. `verifier` is only needed where several have scored the run. With `confidences`, entries
-    have the confidences of their tokens, which deepconf needs and which take several times as long to read. Memory does not
-    grow with the run.
+    have the confidences of their tokens, which deepconf needs and which take several times as long to read; with a `signal`,
+    the scores are its, computed here, and not the stored ones. Memory does not grow with the run.
     """
     closed = select(_A.id).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
     with db.read() as connection:
-        mine = _verifier(connection, closed, verifier)
+        mine = None if signal else _verifier(connection, closed, verifier)
+        of_tokens = confidences or signal is not None
         ids = connection.scalars(closed.order_by(_A.position, _A.id)).all()
-        size = _TRACES if confidences else _POOLS
+        size = _TRACES if of_tokens else _POOLS
         for begin in range(0, len(ids), size):
             batch = ids[begin : begin + size]
             steps: dict[int, dict[Path, Any]] = {attempt_id: {} for attempt_id in batch}
             columns = [_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.prompt, _C.answer, _C.certainty, _C.logprob]
-            columns += [_C.packed, _C.extra] * confidences
+            columns += [_C.packed, _C.extra] * of_tokens
             for row in connection.execute(select(*columns).where(_C.attempt_id.in_(batch))):
                 steps[row.attempt_id][row.path] = row
             scored = select(schema.score).where(_S.attempt_id.in_(batch), _S.verifier == mine)
@@ -61,8 +85,27 @@ def pools(
                 continued = {parent_of(path) for path in found}  # a thought that went on after its end is no solution
                 whole = [p for p, row in found.items() if row.finish not in GOES_ON and p not in continued]
                 whole.sort(key=order)
+                unpacked = _steps(found) if of_tokens else {}
+                if signal:
+                    scores = {(attempt_id, score.path): score for score in _signalled(signal, found, whole, unpacked)}
                 pool = [_entry(found, path, scores.get((attempt_id, path))) for path in whole]
-                yield attempt_id, _traced(found, pool) if confidences else pool
+                yield attempt_id, _traced(found, pool, unpacked) if confidences else pool
+
+
+def lacking(db: Database, run_id: str, signal: Signal) -> str:
+    """Why a signal can score nothing of a run: its reason for the first solution, where no solution of that problem has a
+    value. "" where it can."""
+    closed = select(_A.id).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED)).order_by(_A.position, _A.id)
+    columns = (_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.prompt, _C.packed, _C.extra)
+    with db.read() as connection:
+        for attempt in connection.scalars(closed).all():
+            rows = connection.execute(select(*columns).where(_C.attempt_id == attempt)).all()
+            found = {row.path: row for row in rows}
+            whole = [path for path, row in found.items() if row.finish not in GOES_ON]
+            if whole:
+                scores = _signalled(signal, found, whole, _steps(found))
+                return "" if any(score.value is not None for score in scores) else scores[0].reason
+    return ""
 
 
 def score_of(row: Any) -> Score:
@@ -110,10 +153,32 @@ def _mean(certainties: list[float], tokens: list[int]) -> float:
     return sum(c * n for c, n in zip(certainties, tokens, strict=True)) / sum(tokens)
 
 
-def _traced(found: dict[Path, Any], pool: list[Entry]) -> list[Entry]:
-    """The entries with the confidences of their tokens, decoded from the candidates' bytes."""
+def _steps(found: dict[Path, Any]) -> dict[Path, Step]:
+    """The candidates' steps, decoded from their bytes; without texts."""
     blobs = [Packed(row.packed, row.extra) for row in found.values()]
-    steps: dict[Path, Step] = dict(zip(found, unpack_all(blobs, [""] * len(blobs), [Finish.END] * len(blobs)), strict=True))
+    return dict(zip(found, unpack_all(blobs, [""] * len(blobs), [Finish.END] * len(blobs)), strict=True))
+
+
+def _signalled(signal: Signal, found: dict[Path, Any], whole: Sequence[Path], steps: dict[Path, Step]) -> list[Score]:
+    """A score of each solution. What was written elsewhere may have no statistics, or not those of all its tokens."""
+    paths = [[steps[p] for p in _written(found, path)] for path in whole]
+    readings = signal.verifier.score([Trace(Question("", "", ()), tuple(path)) for path in paths])
+    out, name = [], signal.verifier.name
+    for path, reading, own in zip(whole, readings, paths, strict=True):
+        rows = [found[p] for p in _written(found, path)]
+        known = all(len(step) == row.tokens and _has_statistics(step, row) for step, row in zip(own, rows, strict=True))
+        reason = reading.reason if known else "no statistics of its tokens are stored"
+        out.append(scored(path, name, reading.parts if known else (), reason, signal.join))
+    return out
+
+
+def _has_statistics(step: Step, row: Any) -> bool:
+    """Whether there are any of a step's tokens; a step without tokens that a search wrote says that it has all there are."""
+    return not np.isnan(step.logprobs).all() if len(step) else row.extra != b"\x00"
+
+
+def _traced(found: dict[Path, Any], pool: list[Entry], steps: dict[Path, Step]) -> list[Entry]:
+    """The entries with the confidences of their tokens."""
     source, traces = traced([[steps[p] for p in _written(found, entry.path)] for entry in pool])
     # what was written elsewhere may have no statistics of its tokens: that is no confidence, not one of 0
     known = [len(t) == e.tokens and (not len(t) or bool(np.isfinite(t).any())) for e, t in zip(pool, traces, strict=True)]
@@ -123,4 +188,4 @@ def _traced(found: dict[Path, Any], pool: list[Entry]) -> list[Entry]:
     ]
 
 
-__all__ = ["entries", "pools", "score_of"]
+__all__ = ["Signal", "entries", "lacking", "pools", "score_of"]

@@ -23,6 +23,7 @@ from search.types import Join, Problem, seed_of
 
 from . import stats
 from .database import Database
+from .pools import Signal, lacking
 from .runs import Run
 from .solutions import Pools, Solutions, allowed, pools_of, solutions
 
@@ -42,6 +43,7 @@ class Plan:
     resamples: int = 100  # random subsets for a selector that votes, where all are too many
     seed: int = 0
     verifier: str | None = None  # whose scores, where several have scored the run
+    signal: Signal | None = None  # instead of stored scores: those that this computes from the stored statistics of tokens
 
     @property
     def confidences(self) -> bool:
@@ -109,9 +111,12 @@ def _powers(have: Pools) -> tuple[Size, ...]:
 
 
 def reselect(db: Database, run: Run, plan: Plan, right: Right) -> Reselection:
-    """A row for each selector at each size and budget, between the ends of the scale: random and oracle."""
+    """A row for each selector at each size and budget, between the ends of the scale: random and oracle. ValueError where the
+    plan has a signal that finds nothing stored to go by."""
     have, found, source = pools_of(db, run), [], ""
-    for each in solutions(db, run, plan.verifier, plan.confidences):
+    if plan.signal is not None and (reason := lacking(db, run.id, plan.signal)):
+        raise ValueError(f"verifier '{plan.signal.verifier.name}' cannot score run {run.id}: {reason}")
+    for each in solutions(db, run, plan.verifier, plan.confidences, plan.signal):
         source = source or next((entry.source for entry in each.entries), "")
         found.append(_cells(each, plan, have, right))
     values = np.array(found)  # [problems, cells, fields of _cell]
@@ -178,7 +183,8 @@ def _cells(of: Solutions, plan: Plan, have: Pools, right: Right) -> list[list[fl
         found = _estimates(contestant, whole, sizes, plan, seed)
         found += [_estimates(contestant, head, [len(head)], plan, seed)[0] for head in heads]
         for (n, spent), each in zip(_spent(of, sizes, fits, sums), found, strict=True):
-            free = have.independent and not (isinstance(contestant, Selector) and SELECTORS[contestant.name].needs_verifier)
+            scored = isinstance(contestant, Selector) and SELECTORS[contestant.name].needs_verifier and plan.signal is None
+            free = have.independent and not scored
             share = n / len(whole) if len(whole) else 1.0
             passes = 0.0 if free else (of.passes or 0.0) * share
             cells.append([each.expected, each.by_rule, each.abstains, spent, passes, float(n)])

@@ -12,7 +12,7 @@ from search.types import Finish, Problem
 
 from . import schema
 from .database import Database
-from .pools import pools
+from .pools import Signal, pools
 from .runs import Run, planned, problem_key
 
 _A, _C, _S = schema.attempt.c, schema.candidate.c, schema.score.c
@@ -90,13 +90,15 @@ def allowed(have: Pools) -> list[str]:
     return [name for name in names if have.measured or name not in of_tokens]
 
 
-def solutions(db: Database, run: Run, verifier: str | None = None, confidences: bool = False) -> Iterator[Solutions]:
-    """The finished problems in their order. Memory does not grow with the run, but for its problems."""
+def solutions(
+    db: Database, run: Run, verifier: str | None = None, confidences: bool = False, signal: Signal | None = None
+) -> Iterator[Solutions]:
+    """The finished problems in their order, as `pools` reads them. Memory does not grow with the run, but for its problems."""
     problems = {attempt.attempt_id: attempt.problem for attempt in planned(db, run.id)}
     asked = select(_A.id, _A.correct, *(_A[name] for name in (*LEDGER, *SECONDS))).where(_A.run_id == run.id)
     with db.read() as connection:
         ledgers = {row.id: row for row in connection.execute(asked)}
-    for attempt, entries in pools(db, run.id, verifier, confidences):
+    for attempt, entries in pools(db, run.id, verifier, confidences, signal):
         row = ledgers[attempt]
         tokens, sequential, passes, flops = [None if (v := row._mapping[name]) is None else float(v) for name in LEDGER]
         parts = [row._mapping[name] for name in SECONDS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -15,17 +16,21 @@ from test_flows_cli import ponderosa
 from test_store_fakes import FakeVerifier, make_spec, new_database, stored_run
 
 from flows import work
-from flows.parts import spec
+from flows.parts import part, spec
 from flows.reselect import about, parsed
 from search.estimate import Pool, estimates
+from search.packing import unpack
 from search.select import SELECTORS, Entry, Selector
-from search.types import Budget, Join, Problem
+from search.tree import scored
+from search.types import Budget, Finish, Join, Packed, Part, Problem, Question, Sampling, Step, Trace
 from store import queries
 from store.database import Database, open_database
+from store.pools import Signal, pools
 from store.reselect import Plan, Row, named, planned_for, rejoined, reselect
 from store.runs import Run, find_run, planned
 from store.solutions import allowed, pools_of
 from verifiers.grade import Graders, Verdict
+from verifiers.registry import load_verifier, signals
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open_database(folder / "a.db") as opened:
         for strategy in ("best-of-n:n=6,select=best", "beam:n=4,keep=2"):
             work.evaluate(opened, spec("word:count=4", strategy), strategy.partition(":")[0])
+        # scored by a signal as it ran, with what every signal goes by
+        asked = spec("word:count=4", "beam:n=4,keep=2", "confidence:window=8", sampling=Sampling(confidence=20))
+        work.evaluate(opened, asked, "sure")
     return folder
 
 
@@ -42,6 +50,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def db(tmp_path: Path) -> Iterator[Database]:
     with new_database(str(tmp_path / "a.db")) as opened:
         yield opened
+
+
+def stored_step(db: Database, attempt: int, path: str) -> Step:
+    with db.read() as connection:
+        asked = text("SELECT packed, extra FROM candidate WHERE attempt_id = :attempt AND path = :path")
+        row = connection.execute(asked, {"attempt": attempt, "path": path}).one()
+    return unpack(Packed(row.packed, row.extra), "", Finish.END)
 
 
 def right(problem: Problem, answer: str) -> bool:
@@ -112,7 +127,11 @@ BAD = [
     (("--join", "max"), 2, "unknown join 'max'"),
     (("--budget", "0"), 2, "a budget must be at least 1 token, not 0"),
     (("--resamples", "0"), 2, "resamples must be at least 1, not 0"),
-    (("--verifier", "nobody"), 65, "unknown verifier 'nobody'"),
+    (("--verifier", "nobody"), 2, "unknown verifier 'nobody'"),
+    (("--verifier", "prm:join=min"), 2, "verifier 'prm' has no parameters here: its stored scores are read as they are"),
+    (("--verifier", "entropy:join=max"), 2, "unknown join 'max'"),
+    (("--verifier", "confidence:window=0"), 2, "window must be at least 1 token, not 0"),
+    (("--verifier", "confidence"), 2, "its tokens' top-k confidences are not stored: ask for them with --confidence 20"),
 ]
 
 
@@ -124,6 +143,60 @@ def test_what_the_pools_cannot_serve_is_refused_in_one_line(
     assert done.returncode == code, done.stderr
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_signal_over_what_is_stored_has_the_values_that_it_had_as_the_run_went(ran: Path) -> None:
+    """To the last bit, and for solutions of several steps."""
+    with open_database(str(ran / "a.db"), create=False) as db:
+        run = find_run(db, "sure")
+        signal = Signal(*load_verifier(Part("confidence", {"window": 8})))
+        live, again = queries.entries(db, run.id), dict(pools(db, run.id, signal=signal))
+        pairs = [both for attempt, pool in live.items() for both in zip(pool, again[attempt], strict=True)]
+        judged = [(was, now) for was, now in pairs if was.value is not None]  # a beam does not judge all that it ends
+        assert [(now.value, now.parts) for _, now in judged] == [(was.value, was.parts) for was, _ in judged]
+        assert len({was.value for was, _ in judged}) > 4
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in signals() if name != "confidence"] + ["confidence:of=self-certainty,window=16"]
+)
+def test_every_signal_scores_a_run_that_was_scored_by_another(ran: Path, name: str) -> None:
+    done = ponderosa(
+        "reselect", "best-of-n", "--verifier", name, "--selector", "best", "--n", "6", "--json", "-d", "a.db", cwd=ran
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["signal"] == name.partition(":")[0]
+    row = next(row for row in told["rows"] if row["selector"] == "best")
+    assert row["passes"] == 0, "it runs no model"
+    with open_database(str(ran / "a.db"), create=False) as db, Graders() as graders:
+        run = find_run(db, "best-of-n")
+        problems = {a.attempt_id: a.problem for a in planned(db, run.id)}
+        verifier, join = load_verifier(part(name))
+        wins = []
+        for attempt, pool in queries.entries(db, run.id).items():
+            steps = [stored_step(db, attempt, entry.path) for entry in pool]
+            traces = [Trace(Question("", "", ()), (step,)) for step in steps]
+            scores = [scored(e.path, "", r.parts, r.reason, join) for e, r in zip(pool, verifier.score(traces), strict=True)]
+            judged = [replace(e, value=s.value, parts=s.parts) for e, s in zip(pool, scores, strict=True)]
+            wins.append(graders.grade(problems[attempt], Selector("best")(judged).answer) is Verdict.CORRECT)
+    assert row["by_rule"] == pytest.approx(np.mean(wins))
+
+
+def test_a_signal_has_no_value_where_no_statistics_are_stored(db: Database) -> None:
+    stored_run(db, make_spec(n=4))
+    run = find_run(db, make_spec(n=4).id)
+    with db.write() as connection:
+        # as an import writes what has no statistics, with its tokens counted or not
+        connection.execute(text("UPDATE candidate SET packed = x'', extra = x'00', tokens = 0 WHERE attempt_id % 2 = 1"))
+        connection.execute(text("UPDATE candidate SET packed = x'', extra = x'00' WHERE attempt_id % 2 = 0"))
+    signal = Signal(*load_verifier(Part("entropy")))
+    plan = replace(planned_for(pools_of(db, run), [Selector("majority")], [4]), signal=signal)
+    with pytest.raises(
+        ValueError, match=f"verifier 'entropy' cannot score run {run.id}: no statistics of its tokens are stored"
+    ):
+        reselect(db, run, plan, right)
+    assert {entry.value for _, pool in pools(db, run.id, signal=signal) for entry in pool} == {None}
 
 
 def test_a_budget_takes_the_first_solutions_whose_tokens_fit(db: Database) -> None:
