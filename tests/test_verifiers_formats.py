@@ -527,6 +527,16 @@ def test_a_head_that_the_files_do_not_have_is_not_made_up(built: Get, tmp_path: 
         load_prm(str(tmp_path))
 
 
+def test_an_encoder_is_refused_for_its_steps_see_what_comes_later(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForTokenClassification
+
+    config = BertConfig(vocab_size=400, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    BertForTokenClassification(config).save_pretrained(tmp_path)
+    rewards.tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="is BertForTokenClassification, whose head is not read: it must be a causal model"):
+        load_prm(str(tmp_path))
+
+
 def test_an_outcome_head_of_two_layers_is_no_process_reward_model(built: Get, tmp_path: Path) -> None:
     """Qwen2.5-Math-RM has the layers of the process model, and one output."""
     rewards.build("qwen", tmp_path)
