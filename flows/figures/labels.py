@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("--train-problems", type=int, default=600)
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--problems", type=int, default=60, help="held-out, of each family")
+    parser.add_argument("--only", nargs="+", help="rows of the table to measure; default: all")
     options = parser.parse_args()
     if options.train:
         label(options.folder, options.generator, options.train_problems)
@@ -251,6 +252,8 @@ def main() -> None:
     test = pool(options.generator, "test", options.problems, POOL, SEED + 2)
     _say("| trained on | family | AUC, same problem and place | AUC pooled | first-error F1 | best of 16 less majority |")
     for name, part in verifiers(options.folder, options.others).items():
+        if options.only and name not in options.only:
+            continue
         for family, row in figures(load_verifier(part)[0], dev, test).items():
             _say(f"| {name} | {family} | {' | '.join(row)} |")
 
