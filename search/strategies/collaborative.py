@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from search.checks import positive
 from search.collaborate import ballots, elected
@@ -20,6 +21,8 @@ from search.types import ROOT, Ask, Choice, Until
 class Collaborative:
     """N independent samples, each verified; `text` and `program` are the weights of the two kinds of votes, 0 = it has none.
     Cost: N solutions, and a verification each."""
+
+    texts_vote: ClassVar[bool] = True  # what has no value, or no program, has its vote all the same
 
     n: int = 16
     text: float = 1.0
