@@ -69,11 +69,13 @@ def row(question: str, *marks: float | None) -> Sample:
 
 def test_agreement_ends_at_the_first_wrong_step_and_counts_what_is_not_labelled_apart() -> None:
     exact = [row("a", 1, 0, 0), row("b", 1, 1, 1)]
-    assert labels.agreement(exact, exact, "word") == (1.0, 1.0)
-    assert labels.agreement([row("b", 1, None, 0.4), row("a", 1, 0, 1)], exact, "word") == (0.75, 0.8)  # in any order
-    assert labels.agreement([row("a", None, None, None)], exact, "word") is None
-    assert labels.agreement([row("c", 1, 1, 1)], exact, "word") is None  # a solution found on the way has no exact labels
-    assert labels.agreement(exact, exact, "countdown") is None
+    assert labels.agreement(exact, exact, "word") == labels.Agreement(4, 0, 1, 0, 0)
+    other = [row("b", 1, None, 0.4), row("a", 1, 1, 1)]  # in any order
+    assert labels.agreement(other, exact, "word") == labels.Agreement(2, 1, 0, 1, 1)
+    assert str(labels.agreement(other, exact, "word")) == "0.500, 0.667, 0.000, 0.80"
+    assert str(labels.agreement([row("a", None, None, None)], exact, "word")) == "nothing labelled"
+    assert str(labels.agreement([row("c", 1, 1, 1)], exact, "word")) == "nothing labelled"  # has no exact labels
+    assert str(labels.agreement(exact, exact, "countdown")) == "nothing labelled"
 
 
 def test_calibration_reads_steps_up_to_the_first_wrong_one() -> None:

@@ -191,21 +191,39 @@ def gain(found: Judged) -> tuple[float, float, float]:
     return float(np.mean(differences)), low, high
 
 
-def agreement(samples: Sequence[Sample], exact: Sequence[Sample], family: str) -> tuple[float, float] | None:
-    """(share of labels that agree with the exact ones, share of steps that have one), up to the first wrong step; soft labels
-    are right from one half. None where nothing is labelled."""
-    told = steps = same = 0
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Labels against exact ones, counted by step up to a solution's first wrong one; soft labels say right from one half."""
+
+    kept: int  # right steps labelled right
+    lost: int  # right steps labelled wrong
+    found: int  # wrong steps labelled wrong
+    missed: int  # wrong steps labelled right
+    silent: int  # steps without a label
+
+    def __str__(self) -> str:
+        told = self.kept + self.lost + self.found + self.missed
+        if not told:
+            return "nothing labelled"
+        right, wrong = self.kept + self.lost, self.found + self.missed
+        parts = [f"{(self.kept + self.found) / told:.3f}"]
+        parts += [f"{part / of:.3f}" if of else "none" for part, of in ((self.kept, right), (self.found, wrong))]
+        return ", ".join([*parts, f"{told / (told + self.silent):.2f}"])
+
+
+def agreement(samples: Sequence[Sample], exact: Sequence[Sample], family: str) -> Agreement:
+    """Of the solutions of a family that have exact labels."""
     known = {(sample.question, sample.steps): sample for sample in exact}
+    counts = {(truth, label): 0 for truth in (True, False) for label in (True, False, None)}
     for ours in samples:
         theirs = known.get((ours.question, ours.steps))
         if ours.family != family or theirs is None:
             continue
         upto = theirs.labels.index(0) + 1 if 0 in theirs.labels else len(theirs.labels)
         for label, truth in zip(ours.labels[:upto], theirs.labels[:upto], strict=True):
-            steps += 1
-            if label is not None:
-                told, same = told + 1, same + ((label >= 0.5) == (truth == 1))
-    return (same / told, told / steps) if told else None
+            counts[truth == 1, None if label is None else label >= 0.5] += 1
+    silent = counts[True, None] + counts[False, None]
+    return Agreement(counts[True, True], counts[True, False], counts[False, False], counts[False, True], silent)
 
 
 def figures(verifier: Verifier, dev: Sequence[Solution], test: Sequence[Solution]) -> dict[str, list[str]]:
@@ -260,14 +278,14 @@ def main() -> None:
 
 def _labels(folder: Path) -> None:
     """Prints what each method's labels are and cost."""
-    _say("| labels | agree with exact, of those labelled: word | countdown | tokens a solution | completions |")
+    _say("agreement: all steps, right steps labelled right, wrong ones wrong, share of steps that are labelled")
+    _say(f"| labels | agreement: {' | '.join(FAMILY)} | tokens a solution | completions |")
     files = {name: folder / "labels" / f"{name}.jsonl" for name in METHODS}
     rows = {name: read(file) for name, file in files.items() if file.exists()}
     for name, samples in rows.items():
-        both = [agreement(samples, rows["exact"], family) for family in FAMILY]
-        said = ["none labelled" if each is None else f"{each[0]:.3f} of {each[1]:.2f}" for each in both]
+        both = [str(agreement(samples, rows["exact"], family)) for family in FAMILY]
         costs = [sum(s.tokens for s in samples) / len(samples), sum(s.rollouts for s in samples) / len(samples)]
-        _say(f"| {name} | {' | '.join(said)} | {costs[0]:.0f} | {costs[1]:.1f} |")
+        _say(f"| {name} | {' | '.join(both)} | {costs[0]:.0f} | {costs[1]:.1f} |")
 
 
 def _say(text: str) -> None:
