@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from flows.figures import calibration, dco, labels
+from flows.figures import calibration, dco, labels, stepwise
 from pipelines.problems import FAMILIES, instances
 from pipelines.train.labelled import Sample
 from pipelines.train.samples import Solution
@@ -39,15 +39,15 @@ def solutions() -> list[Solution]:
 
 
 def test_a_verifier_that_knows_has_the_full_gain_over_a_wrong_majority_and_one_that_errs_has_none() -> None:
-    found = labels.judged(Knows(0.9), solutions())
-    assert labels.gain(found) == (1.0, 1.0, 1.0)
-    assert labels.aucs(found) == (1.0, 1.0)
-    assert labels.gain(labels.judged(Knows(0.1), solutions())) == (0.0, 0.0, 0.0)
-    assert labels.aucs(labels.judged(Knows(0.1), solutions()))[0] == 0.5  # its minimum is the same everywhere
+    found = stepwise.judged(Knows(0.9), solutions())
+    assert stepwise.gain(found) == (1.0, 1.0, 1.0)
+    assert stepwise.aucs(found) == (1.0, 1.0)
+    assert stepwise.gain(stepwise.judged(Knows(0.1), solutions())) == (0.0, 0.0, 0.0)
+    assert stepwise.aucs(stepwise.judged(Knows(0.1), solutions()))[0] == 0.5  # its minimum is the same everywhere
 
 
 def test_the_first_wrong_step_is_the_exact_checkers() -> None:
-    found = labels.judged(Knows(0.9), solutions())
+    found = stepwise.judged(Knows(0.9), solutions())
     assert found.first_wrong()[:3] == [None, len(WORD[0].steps) - 1, len(WORD[0].steps) - 1]
     assert found.of("countdown").solutions == []
 
@@ -60,7 +60,7 @@ def test_a_verifier_that_loses_a_step_is_not_measured() -> None:
             return [Reading(reading.parts[1:]) for reading in super().score(traces)]
 
     with pytest.raises(ValueError, match="values for"):
-        labels.judged(Loses(0.9), solutions())
+        stepwise.judged(Loses(0.9), solutions())
 
 
 def row(question: str, *marks: float | None) -> Sample:
@@ -79,7 +79,7 @@ def test_agreement_ends_at_the_first_wrong_step_and_counts_what_is_not_labelled_
 
 
 def test_calibration_reads_steps_up_to_the_first_wrong_one() -> None:
-    found = labels.judged(Knows(0.9), solutions()[:2])
+    found = stepwise.judged(Knows(0.9), solutions()[:2])
     values, marks = calibration.upto_first_wrong(found)
     steps = len(WORD[0].steps)
     assert marks == [1] * steps + [1] * (steps - 1) + [0]
@@ -88,7 +88,7 @@ def test_calibration_reads_steps_up_to_the_first_wrong_one() -> None:
 
 def test_a_trace_has_a_text_for_each_step() -> None:
     solution = solutions()[0]
-    assert [t.strip() for t in labels.traced(solution).texts] == list(solution.steps)
+    assert [t.strip() for t in stepwise.traced(solution).texts] == list(solution.steps)
 
 
 def test_differences_are_paired_over_problems() -> None:

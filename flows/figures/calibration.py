@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.figures.labels import FAMILY, Judged, judged, pool
+from flows.figures.stepwise import FAMILY, Judged, judged, pool
 from pipelines.models import locate
 from pipelines.train.calibration import Calibration, fit, nll, scaled, write
 from pipelines.train.measures import ece, reliability

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.figures.labels import FAMILY
+from flows.figures.stepwise import FAMILY
 from pipelines.models import load_generator, locate
 from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.train import generator

@@ -20,32 +20,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from flows.figures.models import paired_auc
+from flows.figures.stepwise import FAMILY, aucs, gain, judged, pool
 from pipelines.models import BUNDLED, load_generator
-from pipelines.problems import FAMILIES
-from pipelines.problems.instance import Split
 from pipelines.train import prm
 from pipelines.train.labelled import Sample, read, write
 from pipelines.train.labels import METHODS, distinct
-from pipelines.train.measures import auc, best_threshold, first_below, first_error_f1
-from pipelines.train.rollouts import ANSWER, Rollouts
+from pipelines.train.measures import best_threshold, first_below, first_error_f1
+from pipelines.train.rollouts import Rollouts
 from pipelines.train.samples import SEED, Solution, problems, sampled
-from search.select import Entry, Selector
-from search.types import SEPARATOR, Finish, Part, Question, Step, Trace, Verifier
-from store.stats import interval, resampled_means
-from verifiers.extract import extractor_for
+from search.types import Part, Verifier
 from verifiers.registry import load_verifier
 
-FAMILY = ("word", "countdown")
-LAMBDA, RAMP = "0.8", "40"  # of TD; about 65 updates in all
-BATCH = 1536  # padded tokens of an update
+RECIPE = "--fresh --drills 0.1 --pages 0 --own 0.9 --lr 1.5e-3 --batch-tokens 1024"  # about 60 updates
 POOL = 16  # solutions of a held-out problem
 
 
@@ -58,7 +48,7 @@ class Recipe:
     options: tuple[str, ...] = ()  # of pipelines.train.prm
 
 
-TD = ("--td", LAMBDA, "--ramp", RAMP)
+TD = ("--td", "0.8", "--ramp", "30")
 RECIPES = {
     "exact": Recipe("exact"),
     "shepherd-hard": Recipe("shepherd-hard"),
@@ -69,22 +59,6 @@ RECIPES = {
     "td-second": Recipe("outcome", 1, TD),
 }
 ENSEMBLES = {"td, both": ("td", "td-second")}
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Solutions of held-out problems as one verifier reads them."""
-
-    solutions: Sequence[Solution]
-    values: Sequence[tuple[float, ...]]  # of each solution's steps
-    labels: Sequence[Sequence[bool]]  # exact
-
-    def first_wrong(self) -> list[int | None]:
-        return [row.index(False) if False in row else None for row in map(list, self.labels)]
-
-    def of(self, family: str) -> Judged:
-        kept = [i for i, s in enumerate(self.solutions) if s.instance.family == family]
-        return Judged([self.solutions[i] for i in kept], [self.values[i] for i in kept], [self.labels[i] for i in kept])
 
 
 # ---------------------------------------------------------------------------------------------------------------- training
@@ -109,86 +83,12 @@ def train(folder: Path, base: Path, tokens: int) -> None:
         if (folder / name / "card.json").exists():
             continue
         given = ["--init", base, "--samples", folder / "labels" / f"{recipe.labels}.jsonl", "--tokens", tokens]
-        fixed = [
-            "--drills",
-            0.1,
-            "--pages",
-            0,
-            "--own",
-            0.9,
-            "--lr",
-            1.5e-3,
-            "--batch-tokens",
-            BATCH,
-            "--families",
-            *FAMILY,
-            "--seed",
-            recipe.seed,
-        ]
+        words = [folder / name, *given, *RECIPE.split(), "--families", *FAMILY, "--seed", recipe.seed, *recipe.options]
         _say(f"training {name}")
-        prm.train(prm.parser().parse_args([str(folder / name), *map(str, [*given, *fixed]), *recipe.options]))
+        prm.train(prm.parser().parse_args([*map(str, words)]))
 
 
 # --------------------------------------------------------------------------------------------------------------- measuring
-
-
-def pool(generator: str, split: Split, count: int, each: int, seed: int) -> list[Solution]:
-    """`count` problems a family, `each` solutions of every one."""
-    asked = problems(dict.fromkeys(FAMILY, 0.5), count * len(FAMILY), seed, split)
-    return sampled(load_generator(generator), asked, each, seed)
-
-
-def traced(solution: Solution) -> Trace:
-    """A solution as a verifier sees it: its texts, without the generator's own statistics."""
-    none, ids = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int32)
-    ends = [SEPARATOR] * (len(solution.steps) - 1) + [""]
-    steps = [
-        Step(ids, text + end, none, none, none, Finish.STEP if end else Finish.END)
-        for text, end in zip(solution.steps, ends, strict=True)
-    ]
-    return Trace(Question(solution.instance.key, solution.instance.question, ()), tuple(steps))
-
-
-def judged(verifier: Verifier, solutions: Sequence[Solution]) -> Judged:
-    readings = verifier.score([traced(s) for s in solutions])
-    labels = [FAMILIES[s.instance.family].label(s.instance, s.steps) for s in solutions]
-    for solution, reading in zip(solutions, readings, strict=True):
-        if len(reading.parts) != len(solution.steps):
-            raise ValueError(f"{len(reading.parts)} values for {len(solution.steps)} steps: {reading.reason or 'misread'}")
-    return Judged(solutions, [tuple(r.parts) for r in readings], labels)
-
-
-def aucs(found: Judged) -> tuple[float, float]:
-    """(within one problem at one place, pooled)."""
-    groups: dict[tuple[str, int], tuple[list[float], list[int]]] = defaultdict(lambda: ([], []))
-    for solution, values, labels in zip(found.solutions, found.values, found.labels, strict=True):
-        for at, label in enumerate(labels):
-            groups[solution.instance.key, at][0].append(min(values[: at + 1]))
-            groups[solution.instance.key, at][1].append(int(label))
-            if not label:
-                break
-    scores = [s for g in groups.values() for s in g[0]]
-    return paired_auc(list(groups.values())), auc(scores, [y for g in groups.values() for y in g[1]])
-
-
-def gain(found: Judged) -> tuple[float, float, float]:
-    """Accuracy of the model's best less that of the majority, of each problem's solutions, with its 95% interval."""
-    groups: dict[str, list[tuple[Solution, tuple[float, ...]]]] = defaultdict(list)
-    for solution, values in zip(found.solutions, found.values, strict=True):
-        groups[solution.instance.key].append((solution, values))
-    differences = []
-    for rows in groups.values():
-        instance = rows[0][0].instance
-        extract = extractor_for({"family": instance.family})
-        entries = [
-            Entry(str(i), extract(s.steps[-1]).key if ANSWER.search(s.steps[-1]) else None, s.tokens, parts=v, value=min(v))
-            for i, (s, v) in enumerate(rows)
-        ]
-        chosen = [Selector(name)(entries).answer for name in ("best", "majority")]
-        best, most = (a is not None and FAMILIES[instance.family].check(instance.answer, a) for a in chosen)
-        differences.append(float(best) - float(most))
-    low, high = interval(resampled_means(np.array(differences)[:, None], 2000)[:, 0])
-    return float(np.mean(differences)), low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +158,7 @@ def main() -> None:
     parser.add_argument("--others", nargs="*", default=[], help="further reward models to measure")
     parser.add_argument("--generator", default="bundled")
     parser.add_argument("--train-problems", type=int, default=600)
-    parser.add_argument("--tokens", type=int, default=100_000)
+    parser.add_argument("--tokens", type=int, default=60_000)
     parser.add_argument("--problems", type=int, default=60, help="held-out, of each family")
     parser.add_argument("--only", nargs="+", help="rows of the table to measure; default: all")
     options = parser.parse_args()
