@@ -181,7 +181,7 @@ def marks(reader: RewardModel) -> Finding:
 def joins(reader: RewardModel) -> Finding:
     """Whether it matters here how the pieces are joined."""
     other = Layout(replace(reader.format, apart=not reader.format.apart), reader.layout.tokenizer, reader.layout.pad)
-    differ = sum(_laid(other, texts) != _laid(reader.layout, texts) for texts in TRACES)
+    differ = sum(_tokens(other, texts) != _tokens(reader.layout, texts) for texts in TRACES)
     how = ("apart", "as one string") if reader.format.apart else ("as one string", "apart")
     return Finding("joins", "info", f"tokenized {how[0]}; {how[1]} would give other tokens in {differ} of {len(TRACES)} traces")
 
@@ -229,6 +229,11 @@ def _laid(layout: Layout, texts: Sequence[str]) -> Laid | str:
         return layout.lay(QUESTION, texts)
     except Unreadable as error:
         return str(error)
+
+
+def _tokens(layout: Layout, texts: Sequence[str]) -> tuple[int, ...] | str:
+    laid = _laid(layout, texts)
+    return laid if isinstance(laid, str) else laid.ids
 
 
 def _expected(reader: RewardModel, texts: Sequence[str]) -> int:
