@@ -73,6 +73,13 @@ def test_right_and_wrong_answers_of_every_family_are_told_apart(name: str, grade
     assert graders.pool.starts == 0, "the families need no algebra"
 
 
+def test_a_reference_that_its_grader_cannot_read_is_an_error_and_not_a_wrong_answer(graders: Graders) -> None:
+    countdown = Problem("p", "", "5", "", {"family": "countdown"})
+    assert graders.grade(countdown, "3+2") is Verdict.ERROR
+    assert graders.detail.startswith("ValueError: ")
+    assert graders.grade(Problem("p", "", "5.5", "", {"style": "aime"}), "5") is Verdict.ERROR
+
+
 @pytest.mark.parametrize(
     ("key", "verdict"),
     [

@@ -135,7 +135,10 @@ class Graders:
         return judged
 
     def _computed(self, asked: Asked) -> Judged:
-        return GRADERS[grader_for(asked.problem)].judge(asked, self.pool)
+        try:
+            return GRADERS[grader_for(asked.problem)].judge(asked, self.pool)
+        except (ValueError, ArithmeticError, RecursionError) as problem:  # of a reference that is not of its grader's kind
+            return Judged(Verdict.ERROR, f"{type(problem).__name__}: {problem}"[:200])
 
     def close(self) -> None:
         self.pool.close()
