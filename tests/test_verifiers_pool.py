@@ -251,7 +251,7 @@ def test_ctrl_c_in_a_batch_waits_for_nothing_and_the_next_answer_is_graded(monke
         timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         start = time.monotonic()
-        monkeypatch.setattr("verifiers.grade.too_large", lambda _: False)
+        monkeypatch.setattr("verifiers.graders.too_large", lambda _: False)
         with pytest.raises(KeyboardInterrupt):
             graders.grade_all([(math("5"), f"5000000!+{i}", "") for i in range(20)])
         assert time.monotonic() - start < 2.5

@@ -229,7 +229,7 @@ def test_a_program_is_graded_by_its_tests(tests: dict[str, Any], program: str, v
 
 
 def test_a_text_without_a_program_is_unparsed_and_no_sandbox_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verifiers.grade.judge", lambda *_: pytest.fail("nothing is there to run"))
+    monkeypatch.setattr("verifiers.graders.judge", lambda *_: pytest.fail("nothing is there to run"))
     with Graders() as graders:
         assert graders.grade(problem(CALLS), None, "I cannot.") is Verdict.UNPARSED
 
@@ -241,7 +241,7 @@ def test_equal_programs_on_other_tests_are_other_pairs(monkeypatch: pytest.Monke
         seen.append(tests)
         return Found("correct")
 
-    monkeypatch.setattr("verifiers.grade.judge", judge)
+    monkeypatch.setattr("verifiers.graders.judge", judge)
     with Graders() as graders:
         for tests in (CALLS, STDIN, CALLS):
             graders.grade(problem(tests), "print(1)")
