@@ -27,7 +27,7 @@ def check(
     separator: Annotated[str, typer.Option(help="Of trl: newline or blank-line.", show_default=False)] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    code: Annotated[str, typer.Option(help="'allow': code that comes with the model may run.", show_default=False)] = "",
+    code: Annotated[str, typer.Option(help="'allow': code that comes with the model may run.")] = "never",
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Which family a reward model is of, and whether it is read as its authors read it.

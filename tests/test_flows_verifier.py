@@ -116,6 +116,10 @@ def test_a_folder_without_a_model_is_one_line(tmp_path: Path, make: Callable[[Pa
     assert done.stdout == ""
 
 
+def test_another_word_than_allow_runs_nothing_and_is_told() -> None:
+    assert str(checked("bundled", "--code", "yes").exception) == "code must be 'never' or 'allow', not 'yes'"
+
+
 def test_a_folder_that_does_not_exist_is_one_line_and_exit_code_65() -> None:
     command = [sys.executable, "-m", "flows.cli", "verifier", "check", "no/such/folder"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

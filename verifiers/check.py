@@ -8,7 +8,7 @@ from functools import partial
 from pipelines.models import ModelError
 from verifiers.formats import cards
 from verifiers.formats.conformance import COARSE, TOLERANCE, Finding, conformance, told
-from verifiers.formats.families import detected, evidence, facts_of, unfit, unlike
+from verifiers.formats.families import allowed, detected, evidence, facts_of, unfit, unlike
 from verifiers.formats.format import FORMATS
 from verifiers.formats.heads import load
 from verifiers.prm import opened
@@ -32,10 +32,10 @@ class Report:
 
 
 def examine(
-    name: str, wanted: str = "", separator: str = "", device: str = "cpu", dtype: str = "float32", code: str = ""
+    name: str, wanted: str = "", separator: str = "", device: str = "cpu", dtype: str = "float32", code: str = "never"
 ) -> Report:
     """Everything that is checked. Raises ModelError where the model's files cannot be read."""
-    facts = facts_of(name, code == "allow")
+    facts = facts_of(name, allowed(code))
     families = {each: unfit(form, facts) or unlike(form, facts) for each, form in FORMATS.items()}
     report = Report(name, facts.architecture, tuple(evidence(facts)), families, "", "", ())
     try:

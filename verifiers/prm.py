@@ -17,7 +17,7 @@ from pipelines.models import ModelError, options_of, whole
 from pipelines.scoring import SCORERS, Laid, Output, Scorer
 from search.checks import one_of
 from search.types import Reading, Trace, Verifier
-from verifiers.formats.families import Facts, detected, facts_of
+from verifiers.formats.families import Facts, allowed, detected, facts_of
 from verifiers.formats.format import DIGITS, Format, Squash
 from verifiers.formats.heads import Weights, load
 from verifiers.formats.layout import Layout
@@ -82,9 +82,7 @@ def load_prm(name: str = "bundled", params: Mapping[str, Any] | None = None, ver
     """
     given = {"device": "cpu", "dtype": "float32", "format": "", "separator": "", "code": "never", "path": "auto", "cache_mb": 0}
     options = options_of(params or {}, **given)
-    if options["code"] not in ("never", "allow"):
-        raise ModelError(f"code must be 'never' or 'allow', not '{options['code']}'")
-    facts = facts_of(name, options["code"] == "allow")
+    facts = facts_of(name, allowed(str(options["code"])))
     form = detected(facts, str(options["format"]), str(options["separator"]))
     weights = load(facts, form, str(options["device"]), str(options["dtype"]))
     return opened(verifier, facts, form, weights, str(options["path"]), whole(options["cache_mb"], "cache_mb", 0))

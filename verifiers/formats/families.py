@@ -59,6 +59,13 @@ def trusted(loader: Any, code: bool) -> Any:
     return Trusting(loader) if code else loader
 
 
+def allowed(code: str) -> bool:
+    """Whether a model's own code may run. Raises ModelError for another word than 'never' and 'allow'."""
+    if code not in ("never", "allow"):
+        raise ModelError(f"code must be 'never' or 'allow', not '{code}'")
+    return code == "allow"
+
+
 def facts_of(name: str, code: bool = False) -> Facts:
     """Reads a model's configuration, tokenizer and list of weights. Raises ModelError in one line."""
     source = locate(name, "reward")
