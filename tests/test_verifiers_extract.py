@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -212,6 +213,49 @@ def test_an_integer_has_one_key_however_it_is_written(value: int) -> None:
 def test_a_number_key_is_a_number(text: str) -> None:
     key = number(text)
     assert key is None or float(key) == float(text.strip().lstrip("€£").replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("Réponse : Janeth aura encore 220 $ à payer d'ici 12 mois.", "220"),
+        ("La respuesta es 12.", "12"),
+        ("Antwort: 7", "7"),
+        ("所以答案是42。不是 41", "42"),
+        ("답: 3. 정답은 5", "5"),
+        ("The answer is: he pays $12 for 3 pens", "12"),
+        ("The answer isn't 5", None),
+    ],
+)
+def test_the_words_are_known_in_other_languages_and_of_several_numbers_the_amount_of_money_counts(
+    text: str, key: str | None
+) -> None:
+    assert MATH(text).key == key
+
+
+@pytest.mark.parametrize(("text", "key"), [("Answer $$ 9 $$", "9"), ("Answer \\( (9+1) \\)", "(9+1)"), ("Answer", "Answer")])
+def test_the_word_answer_before_mathematics_is_no_part_of_it(text: str, key: str) -> None:
+    assert canonical(text).key == key
+
+
+HANGING = ["a" + " " * 1990 + "b", "\\boxed{1}\\text{" + " " * 50_000 + "}\\boxed{2}", "answer" + "\t" * 50_000]
+HANGING += [
+    "answer: aa bb cc " + "1," * 900,
+    "\\boxed{" * 7000,
+    "answer: " + "\\text{" * 300,
+    "answer is " * 5000,
+    "答案" * 30_000,
+]
+
+
+@pytest.mark.parametrize("text", HANGING)
+@pytest.mark.parametrize("style", ["math", "gsm8k", "choice", "numeric", "countdown"])
+def test_no_text_holds_up_a_search(text: str, style: str) -> None:
+    """A run of 2,000 spaces took half a minute."""
+    start = time.monotonic()
+    extractor_for(style)(text)
+    canonical(text[:2000], style)
+    assert time.monotonic() - start < 1.0
 
 
 def test_extraction_and_grading_import_nothing_heavy() -> None:
