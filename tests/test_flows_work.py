@@ -185,8 +185,9 @@ def _texts(outcome: object) -> dict[str, str]:
 def test_a_budget_of_flops_is_passed_by_one_scored_trace_at_most(database: Database, name: str) -> None:
     whole_spec = spec(PROBLEMS, SETTINGS[name])
     whole = work.evaluate(database, whole_spec)
-    (most,) = rows(database, "select max(flops), max(verifier_tokens * 1.0 / max(verifier_passes, 1)) from attempt")
-    longest = 4 * most[1] * sum(p.numel() for p in work.verifier_of(spec(PROBLEMS, "greedy").verifier)[0].model.parameters())  # type: ignore[attr-defined]
+    (most,) = rows(database, "select max(flops) from attempt")
+    scorer = work.verifier_of(whole_spec.verifier)[0].scorer  # type: ignore[attr-defined]
+    longest = 2.0 * scorer.parameters * 512  # of a prompt and a solution, computed from the first token
     if getattr(build(whole_spec.strategy), "needs_encoder", False):  # what one vector may cost: a text as long as the context
         longest += 2 * work.generator_of(whole_spec.generator).engine.parameters * 512
     for share in (0.03, 0.3, 0.8):
