@@ -27,7 +27,7 @@ from verifiers import sandbox
 from verifiers.code import judge
 from verifiers.sandbox import available, bubble, filter, trials
 from verifiers.sandbox.available import Unavailable, refusal
-from verifiers.sandbox.bubble import Limits
+from verifiers.sandbox.limits import Limits
 from verifiers.sandbox.plain import parsed, same, same_output
 from verifiers.sandbox.trials import How, Ran, Result
 

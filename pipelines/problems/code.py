@@ -83,4 +83,4 @@ def grader_of(tests: Mapping[str, Any]) -> str:
     return FORGEABLE if "suite" in tests else "code"
 
 
-__all__ = ["FORGEABLE", "grader_of", "named", "cases_of"]
+__all__ = ["FORGEABLE", "cases_of", "grader_of", "named"]

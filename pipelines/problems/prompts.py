@@ -8,8 +8,8 @@ PROMPTS = {
     "plain": "{question}",
     "boxed": ("{question}\n\nReason step by step, with a blank line between steps, and put the final answer within \\boxed{}."),
     "program": (
-        "{question}\n\nReason step by step, with a blank line between steps. Write a Python program that computes the answer and "
-        "prints it, in one block marked python, and put the answer that you expect of it within \\boxed{}."
+        "{question}\n\nReason step by step, with a blank line between steps. Write a Python program that computes the answer "
+        "and prints it, in one block marked python, and put the answer that you expect of it within \\boxed{}."
     ),
     "code": "{question}\n\nAnswer with one block marked python that holds the whole program.",
 }

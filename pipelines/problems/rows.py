@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .code import grader_of, named, cases_of
+from .code import cases_of, grader_of, named
 
 QUESTIONS = ("prompt", "question", "problem")
 HASHES = re.compile(r"####[ \t]*([^\n]+?)\s*$")

@@ -8,7 +8,8 @@ kernel that the allowed system calls reach.
 """
 
 from .available import Unavailable, refusal, require
-from .bubble import Ended, Limits, Outcome, launch
+from .bubble import launch
+from .limits import Ended, Limits, Outcome
 from .plain import parsed, same, same_output
 from .trials import How, Ran, Result, command, run
 

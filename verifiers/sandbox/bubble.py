@@ -20,63 +20,17 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
 from .filter import program
+from .limits import Ended, Limits, Outcome
 
 PYTHON = "/usr/bin/python3"
 INSIDE = Path(__file__).with_name("inside.py")
-MB = 1 << 20
 FIRST_USER, USERS = 60_600, 400  # ids that no distribution hands out (systemd's UIDS-GIDS page)
 HARD = ("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--clearenv")
 _users = itertools.count(os.getpid())
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one run may take. Sizes in bytes. Memory is each process's: all of them together may have `processes` times it."""
-
-    seconds: float = 10.0  # of wall time, the whole run
-    cpu: int = 5  # seconds of each process
-    memory: int = 512 * MB
-    processes: int = 16  # threads and the sandbox's own two counted
-    file: int = 16 * MB
-    scratch: int = 0  # of a /tmp to write to, which is memory; 0: nothing can be written at all
-    output: int = MB
-    descriptors: int = 64
-
-    def inside(self) -> dict[str, int]:
-        """As setrlimit's names, set by what runs first inside: bubblewrap itself must not be held by them."""
-        return {
-            "RLIMIT_AS": self.memory,
-            "RLIMIT_NPROC": self.processes,
-            "RLIMIT_FSIZE": self.file,
-            "RLIMIT_NOFILE": self.descriptors,
-            "RLIMIT_CORE": 0,
-        }
-
-
-class Ended(StrEnum):
-    """How a run ended."""
-
-    ITSELF = "itself"
-    TIMEOUT = "timeout"
-    FLOOD = "flood"  # more output than the cap
-    REFUSED = "refused"  # no sandbox was made
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run left: how it ended, its exit status (128 + a signal's number), its output up to the cap, its errors."""
-
-    ended: Ended
-    status: int
-    output: bytes
-    errors: str
-    seconds: float
 
 
 def bubblewrap() -> str | None:
@@ -136,8 +90,7 @@ def launch(
             start_new_session=True,
             **identity(),
         )
-        first = None
-        until = began + limits.seconds
+        first, until = None, began + limits.seconds
         try:
             os.close(info.pop())
             first = _first(info[0], until)
@@ -271,4 +224,4 @@ def _close(pipe: IO[bytes] | None) -> None:
             pipe.close()
 
 
-__all__ = ["INSIDE", "PYTHON", "Ended", "Limits", "Outcome", "bubblewrap", "identity", "launch", "profile"]
+__all__ = ["INSIDE", "PYTHON", "bubblewrap", "identity", "launch", "profile"]

@@ -14,7 +14,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Literal
 
-from .bubble import INSIDE, PYTHON, Ended, Limits, Outcome, launch
+from .bubble import INSIDE, PYTHON, launch
+from .limits import Ended, Limits, Outcome
 from .plain import parsed
 
 READY = b"ready\n"  # what the sandbox says before it runs anything
