@@ -646,6 +646,17 @@ def test_a_bwrap_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert "user namespaces" in refused[0]
 
 
+@pytest.mark.skipif(not ROOT, reason="only root takes another user")
+def test_a_root_that_may_not_change_users_is_refused_and_not_run_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(bubble.subprocess, "Popen", no)
+    refused = available.tried.__wrapped__()
+    assert refused is not None
+    assert refused[0].startswith("another user than root cannot be taken")
+
+
 def test_a_refused_launch_is_no_verdict_on_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bubble, "bubblewrap", lambda: shutil.which("false"))
     found = judge(ADD, "def add(a, b): return a + b")

@@ -54,6 +54,8 @@ def tried() -> tuple[str, str] | None:
         return f"{PYTHON} is missing", "install the system's Python 3"
     try:
         ran = run(PROBE, "call", [[]], entry="probe", seconds=15)
+    except PermissionError as error:
+        return f"another user than root cannot be taken ({error})", "run as a plain user, or with the right to change users"
     except (OSError, subprocess.SubprocessError) as error:
         return f"bwrap cannot be run ({error})", INSTALL
     if ran.refused:
