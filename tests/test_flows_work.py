@@ -43,6 +43,7 @@ SETTINGS = {
     "first-finish": "first-finish:n=4,m=2",
     "greedy": "greedy",
     "icn": "icn:n=2",
+    "knockout": "knockout:n=3,room=64",
     "last-finish": "last-finish:n=4,m=2",
     "mcts": "mcts:k=3,simulations=6",
     "mirostat": "mirostat",
