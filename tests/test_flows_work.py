@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from flows import audit, work
 from flows.parts import spec
 from search.strategies import STRATEGIES, build
-from search.types import Problem, RunSpec
+from search.types import Join, Problem, RunSpec
 from store import queries
 from store.database import Database, open_database
 from store.runs import find_run
@@ -200,6 +201,18 @@ def test_a_budget_of_flops_is_passed_by_one_scored_trace_at_most(database: Datab
         assert all(flops <= bound + longest and error is None for flops, error in spent)  # type: ignore[operator]
         assert share < 0.3 or sum(flops for flops, _ in spent) > 0  # type: ignore[misc]
     assert audit.run(database, None, replays=None) == 0  # empty steps and refused scores are replayed like others
+
+
+@pytest.mark.parametrize(("verifier", "join"), [("prm", "min"), ("prm:join=prod", "prod"), ("logprob", "prod")])
+def test_the_join_of_steps_is_in_the_spec_and_read_back_from_the_store(database: Database, verifier: str, join: str) -> None:
+    """A default that was not written down would change what an old run means when it changes."""
+    run = work.evaluate(database, spec(PROBLEMS, "best-of-n:n=2,select=best", verifier))
+    assert find_run(database, run).spec.verifier.params["join"] == join
+    found = rows(database, "select distinct join_rule from score")
+    assert found == [(join,)]
+    some = rows(database, "select parts, value from score where value is not null")
+    assert some
+    assert all(Join(join)(json.loads(parts)) == value for parts, value in some)  # type: ignore[arg-type]
 
 
 def test_a_budget_of_seconds_ends_a_search_soon_after(database: Database) -> None:
