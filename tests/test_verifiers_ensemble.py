@@ -67,7 +67,8 @@ def test_members_that_cut_a_trace_differently_are_an_error_in_one_line() -> None
 
 
 def test_two_copies_of_a_verifier_are_that_verifier() -> None:
-    """Card D. On the real reward model, to the last bit, at twice the cost; and its weights are in memory once."""
+    """Card D. On the real reward model, to the last bit; its weights are in memory once, and what the first copy has computed
+    is not computed, nor charged, again by the second. Read whole, both are charged."""
     texts = ("3*7=21, left 5,2,21, need 24.\n\n", "5-2=3, left 21,3: 24, need 24.\n\n", "21+3=25, left 25, need 24.\n\n")
     steps = [step_of([100 + i]) for i in range(3)]
     written = [
@@ -81,7 +82,11 @@ def test_two_copies_of_a_verifier_are_that_verifier() -> None:
     assert join is Join.LAST
     for one, two in zip(alone.score(traces), both.score(traces), strict=True):
         assert one.parts == two.parts
-        assert (two.passes, two.tokens, two.flops) == (2 * one.passes, 2 * one.tokens, 2 * one.flops)
+        assert (two.passes, two.tokens, two.flops) == (2 * one.passes, one.tokens, one.flops)
+    twice, _ = load_verifier(part("ensemble:of=prm:path=whole+prm:path=whole"))
+    once, _ = load_verifier(part("prm:path=whole"))
+    for one, two in zip(once.score(traces), twice.score(traces), strict=True):
+        assert (two.parts, two.passes, two.tokens, two.flops) == (one.parts, 2 * one.passes, 2 * one.tokens, 2 * one.flops)
     assert EquationVerifier().score(traces)[2].parts == (1.0, 1.0, 0.0)
     mixed, _ = load_verifier(part("ensemble:of=prm+equation"))
     assert mixed.score(traces)[2].parts[2] == alone.score(traces)[2].parts[2] / 2

@@ -12,6 +12,7 @@ import torch
 
 from pipelines.models import BUNDLED, ModelError
 from pipelines.scoring import Laid, WholeScorer
+from pipelines.train.calibration import scaled
 from search.types import Finish, Question, Step, Trace
 from verifiers.formats.families import facts_of
 from verifiers.formats.heads import load
@@ -161,3 +162,17 @@ def test_a_trace_without_a_word_costs_nothing_and_says_why_it_has_no_value(prm: 
     (reading,) = prm.score([trace("", "\n\n")])
     assert (reading.parts, reading.passes, reading.tokens) == ((), 0, 0)
     assert reading.reason == "nothing is written yet"
+
+
+def test_a_temperature_divides_the_log_odds_as_the_one_that_was_fitted_would(prm: RewardModel) -> None:
+    """One code fits it and another reads by it: the two must mean the same."""
+    (plain,) = prm.score([trace(*STEPS)])
+    (cooled,) = load_prm("bundled", {"temperature": 1.5}).score([trace(*STEPS)])
+    assert cooled.parts == pytest.approx(scaled(plain.parts, 1.5), abs=5e-3)
+    assert all(abs(ours - 0.5) < abs(theirs - 0.5) for ours, theirs in zip(cooled.parts, plain.parts, strict=True))
+
+
+@pytest.mark.parametrize("value", [0, -1, "warm", True, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused_in_one_line(value: object) -> None:
+    with pytest.raises(ModelError, match=rf"temperature of a reward model must be a number above 0, not '{value}'"):
+        load_prm("bundled", {"temperature": value})

@@ -5,8 +5,9 @@ One pass reads all the steps of a trace. `load_prm` takes the family from the mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class RewardModel:
     format: Format
     layout: Layout
     scorer: Scorer
+    temperature: float = 1.0  # by which the log-odds are divided
 
     def score(self, traces: Sequence[Trace]) -> list[Reading]:
         """One reading a trace, in order; a value for each of its texts, or one for the whole. A trace that is longer than the
@@ -56,16 +58,16 @@ class RewardModel:
     def _reading(self, laid: Laid, output: Output | OutOfMemory) -> Reading:
         if isinstance(output, OutOfMemory):
             return Reading((), f"out of memory for a trace of {len(laid.ids)} tokens: {output}")
-        values = squashed(self.format, output.values)
+        values = squashed(self.format, output.values, self.temperature)
         finite = bool(np.isfinite(values).all())
         parts = tuple(round(float(v), DIGITS) for v in values) if finite else ()
         reason = "" if finite else "the reward model gives no finite number; a wider dtype may"
         return Reading(parts, reason, passes=1, tokens=output.tokens, flops=output.flops)
 
 
-def squashed(form: Format, values: NDArray[np.float32]) -> NDArray[np.float64]:
+def squashed(form: Format, values: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
     """The probability of "right" at each position. [marks, K] -> [marks]. One that underflows is 0.0, and still a value."""
-    wide = values.astype(np.float64)
+    wide = values.astype(np.float64) / temperature
     if form.squash is Squash.SIGMOID:
         wide = np.concatenate([np.zeros_like(wide), wide], axis=1)  # the sigmoid is the softmax over 0 and the number
     with np.errstate(over="ignore", invalid="ignore"):
@@ -78,14 +80,24 @@ def load_prm(name: str = "bundled", params: Mapping[str, Any] | None = None, ver
 
     Options: device, dtype, format (a family; else the one that the files tell), separator (newline or blank-line, of trl),
     code (allow: code that comes with the model may run), path (paged: what was scored before is not computed again; whole; or
-    auto, paged where that serves the model), cache_mb (memory for keys and values; 0 = 1024, or half of what is free on a GPU).
+    auto, paged where that serves the model), cache_mb (memory for keys and values; 0 = 1024, or half of what is free on a GPU),
+    temperature (divides the log-odds, arXiv 1706.04599; 1: as trained; pipelines/train/calibration.py fits one).
     """
     given = {"device": "cpu", "dtype": "float32", "format": "", "separator": "", "code": "never", "path": "auto", "cache_mb": 0}
-    options = options_of(params or {}, **given)
+    options = options_of(params or {}, **given, temperature=1)
+    temperature = above_zero(options["temperature"])
     facts = facts_of(name, allowed(str(options["code"])))
     form = detected(facts, str(options["format"]), str(options["separator"]))
     weights = load(facts, form, str(options["device"]), str(options["dtype"]))
-    return opened(verifier, facts, form, weights, str(options["path"]), whole(options["cache_mb"], "cache_mb", 0))
+    found = opened(verifier, facts, form, weights, str(options["path"]), whole(options["cache_mb"], "cache_mb", 0))
+    return replace(found, temperature=temperature)
+
+
+def above_zero(temperature: Any) -> float:
+    """A temperature. Raises ModelError for what is none."""
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ModelError(f"temperature of a reward model must be a number above 0, not '{temperature}'; 1 is as trained")
+    return float(temperature)
 
 
 def opened(verifier: str, facts: Facts, form: Format, weights: Weights, path: str = "auto", cache_mb: int = 0) -> RewardModel:

@@ -94,7 +94,7 @@ def _members(params: Mapping[str, Any]) -> tuple[Part, ...]:
 
 
 _MODEL = ("model", "device", "dtype")
-_SCORED = (*_MODEL, "code", "path", "cache_mb")
+_SCORED = (*_MODEL, "code", "path", "cache_mb", "temperature")
 
 VERIFIERS: dict[str, Known] = {
     "prm": Known(_prm, Join.MIN, "process reward model of any known format", (*_SCORED, "format", "separator")),
