@@ -11,6 +11,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 MINUTES ?= 30
+JOBS ?= 2
 
 .PHONY: demo test crash test-slow soak check bench train clean
 
@@ -18,7 +19,7 @@ demo: $(STAMP)
 	$(RUN)ponderosa demo
 
 test: $(STAMP)
-	$(RUN)python -m pytest -m "not slow and not crash"
+	$(RUN)python -m pytest -m "not slow and not crash" -n $(JOBS) --dist loadfile
 
 crash: $(STAMP)
 	$(RUN)python -m pytest -m "crash and not slow"

@@ -355,6 +355,7 @@ print("splits", splits, "same", short == run())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="bounds the address space as Linux counts it")
 def test_a_process_whose_memory_is_bounded_gives_the_texts_of_one_whose_is_not() -> None:
     """The real thing: torch's own allocator fails, on the path whose activations grow with the rows."""

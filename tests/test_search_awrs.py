@@ -139,7 +139,7 @@ SLOW = pytest.mark.slow
     ("pattern", "ess"),
     [
         (NO_FOUR, 1.0),
-        (ENDS_IN_SIX, 0.6),
+        pytest.param(ENDS_IN_SIX, 0.6, marks=SLOW),
         pytest.param(NO_FOUR, 0.0, marks=SLOW),
         pytest.param(ENDS_IN_SIX, 1.0, marks=SLOW),
     ],
@@ -248,16 +248,16 @@ def test_wrong_parameters_are_refused_in_one_line() -> None:
 
 def test_the_models_solutions_keep_to_a_pattern_that_it_would_mostly_break(model: TextModel) -> None:
     pattern = "(?s)[^*]*"  # no multiplication
-    free = [solved(AWRS(n=2), model, seed) for seed in range(4)]
+    free = [solved(AWRS(n=2), model, seed) for seed in range(2)]
     assert all("log evidence 0," in (outcome.choice.reason if outcome.choice else "") for outcome in free)
-    bound = [solved(AWRS(n=2, pattern=pattern), model, seed) for seed in range(4)]
+    bound = [solved(AWRS(n=2, pattern=pattern), model, seed) for seed in range(2)]
     ended = {True: list[str](), False: list[str]()}
     for outcome in (*free, *bound):
         tree = outcome.search.tree
         live = [c.path for c in tree.candidates.values() if tree.states[c.path][0] is State.FINISHED]
         ended[outcome in bound] += [tree.text(path) for path in live]
     assert any("*" in text for text in ended[False])
-    assert len(ended[True]) >= 4
+    assert len(ended[True]) >= 2
     assert not any("*" in text for text in ended[True])
 
 

@@ -246,6 +246,7 @@ def test_children_end_with_their_parent_however_it_ends(how: signal.Signals) -> 
 
 
 def test_ctrl_c_in_a_batch_waits_for_nothing_and_the_next_answer_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is begun without it
     with Graders() as graders:
         graders.grade(math("x"), "y")
         timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -256,3 +257,4 @@ def test_ctrl_c_in_a_batch_waits_for_nothing_and_the_next_answer_is_graded(monke
             graders.grade_all([(math("5"), f"5000000!+{i}", "") for i in range(20)])
         assert time.monotonic() - start < 2.5
         assert graders.grade(math("\\frac{1}{2}"), "0.5") is Verdict.CORRECT
+    signal.signal(signal.SIGINT, before)

@@ -431,10 +431,11 @@ def test_a_daemon_does_not_survive_and_is_not_waited_for(attack: Attack) -> None
 
 
 def test_it_can_end_its_own_sandbox_and_nothing_else(attack: Attack) -> None:
-    result = attack(
-        TRIED + f"def attack():\n    return [tried(os.kill, each, 9) for each in ({os.getpid()}, {os.getppid()}, 1)]\n",
-    )
-    assert result.value[:2] == ["ESRCH", "ESRCH"]
+    with subprocess.Popen(["sleep", "60"]) as other:
+        result = attack(TRIED + f"def attack():\n    return [tried(os.kill, each, 9) for each in ({os.getpid()}, {other.pid})]\n")
+        assert result.value == ["ESRCH", "ESRCH"]
+        assert other.poll() is None
+        other.kill()
     for target in ("os.getppid()", "-1"):
         ran = attack.ran(f"import os, time\ndef attack():\n    os.kill({target}, 9)\n    time.sleep(5)\n", "call", [[], []])
         assert [each.how for each in ran.results] == [How.FAILED, How.UNRUN]

@@ -84,7 +84,8 @@ def command(words: Sequence[str], feed: bytes, limits: Limits = Limits(), mounts
     job = {"command": list(words), "cpu": limits.cpu, "limits": limits.inside()}
     outcome = launch([PYTHON, "-I", "-S", "-B", "-c", inside()], framed(job) + feed, limits, mounts)
     begun, output = outcome.output.startswith(READY), outcome.output.removeprefix(READY)
-    return replace(outcome, output=output, ended=outcome.ended if begun else Ended.REFUSED)
+    late = outcome.ended is Ended.TIMEOUT  # the time was up before it began, which a busy machine does to a short limit
+    return replace(outcome, output=output, ended=outcome.ended if begun or late else Ended.REFUSED)
 
 
 def _line(outcome: Outcome) -> str:
