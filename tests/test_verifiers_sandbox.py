@@ -432,7 +432,8 @@ def test_a_daemon_does_not_survive_and_is_not_waited_for(attack: Attack) -> None
 
 def test_it_can_end_its_own_sandbox_and_nothing_else(attack: Attack) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
-        result = attack(TRIED + f"def attack():\n    return [tried(os.kill, each, 9) for each in ({os.getpid()}, {other.pid})]\n")
+        outside = os.getpid(), other.pid
+        result = attack(TRIED + f"def attack():\n    return [tried(os.kill, each, 9) for each in {outside}]\n")
         assert result.value == ["ESRCH", "ESRCH"]
         assert other.poll() is None
         other.kill()

@@ -81,7 +81,8 @@ def stepwise(drawn: Drawn, judge: Generative, of: int) -> float:
     """AUC of verdicts on steps over pairs of a right and a wrong step at one place of one problem, up to the first wrong."""
     known: dict[str, Instance] = {}
     source = instances(FAMILIES[drawn.family], "test", 1)
-    while len(known) < len(drawn.problems):
+    wanted = {problem.prompt for problem in drawn.problems}  # the source has some in another order too
+    while not wanted <= known.keys():
         instance = next(source)
         known.setdefault(instance.question, instance)
     groups: dict[tuple[int, int], tuple[list[float], list[int]]] = {}
