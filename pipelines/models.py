@@ -20,10 +20,16 @@ BUNDLED = {
     "generator": Path(__file__).parent / "bundled" / "generator",
     "reward": Path(__file__).parent / "bundled" / "reward",
     "small": Path(__file__).parent / "bundled" / "small",
+    "judge": Path(__file__).parent / "bundled" / "judge",
 }
-NAMES = {"generator": "bundled", "reward": "bundled", "small": "bundled-small"}  # what each is asked for by
+# what each is asked for by
+NAMES = {"generator": "bundled", "reward": "bundled", "small": "bundled-small", "judge": "bundled-judge"}
+SIBLINGS = {
+    NAMES[role]: BUNDLED[role] for role in ("small", "judge")
+}  # with the generator's tokenizer, and generators as it is
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16", "layercast")  # layercast: 16-bit weights, float32 arithmetic (arXiv 2506.09501)
+STAND_IN = "PONDEROSA0QUESTION"  # for a question, while the chat template is rendered around it
 PATHS = ("auto", "fused", "module", "plain")
 
 
@@ -58,11 +64,19 @@ class Writer:
     tokenizer: Any
 
     def encode(self, question: str) -> tuple[int, ...]:
-        if self.tokenizer.chat_template is not None:
-            messages = [{"role": "user", "content": question}]
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            return self.plainly(text)
-        return tuple(self.tokenizer.encode(question + SEPARATOR))
+        guarded = any(mark in question for mark in self.tokenizer.all_special_tokens)
+        if self.tokenizer.chat_template is None:
+            return tuple(self.tokenizer.encode(question + SEPARATOR, **({"split_special_tokens": True} if guarded else {})))
+        if not guarded:
+            return self.plainly(self._rendered(question))
+        # what a question holds of the control tokens' spellings is text: it must not end the turn, nor begin another
+        before, _, after = self._rendered(STAND_IN).partition(STAND_IN)
+        inside = self.tokenizer.encode(question, add_special_tokens=False, split_special_tokens=True)
+        return (*self.plainly(before), *inside, *self.plainly(after))
+
+    def _rendered(self, question: str) -> str:
+        messages = [{"role": "user", "content": question}]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def plainly(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -80,13 +94,13 @@ def locate(name: str, role: str) -> Path | str:
     """The folder a name means, or the name itself for the hub. Raises ModelError for a folder without a model."""
     if name == "bundled":
         return BUNDLED[role]
-    if name == NAMES["small"] and role != "reward":
-        return BUNDLED["small"]
+    if name in SIBLINGS and role != "reward":
+        return SIBLINGS[name]
     folder = Path(name)
     if not folder.exists():
         if name.count("/") == 1 and not name.startswith((".", "/", "~")):
             return name  # a hub name: transformers looks in its cache, then asks the hub
-        ours = "'bundled'" if role == "reward" else f"one of 'bundled', '{NAMES['small']}'"
+        ours = "'bundled'" if role == "reward" else f"one of 'bundled', {', '.join(map(repr, SIBLINGS))}"
         raise ModelError(f"model folder '{name}' does not exist; give a folder, a hub name or {ours}")
     if not (folder / "config.json").is_file():
         raise ModelError(f"model folder '{name}' has no config.json; save one with save_pretrained")

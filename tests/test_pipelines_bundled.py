@@ -52,7 +52,7 @@ def test_the_small_sibling_is_asked_for_by_its_name_and_is_not_a_reward_model() 
     assert fingerprint("bundled-small", "generator") not in {"", fingerprint("bundled", "generator")}
     with pytest.raises(ModelError, match=r"'bundled-small' does not exist; give a folder, a hub name or 'bundled'$"):
         locate("bundled-small", "reward")
-    with pytest.raises(ModelError, match=r"or one of 'bundled', 'bundled-small'$"):
+    with pytest.raises(ModelError, match=r"or one of 'bundled', 'bundled-small', 'bundled-judge'$"):
         locate("bundled-tiny", "generator")
 
 
