@@ -14,8 +14,8 @@ Files: `app.py` the application, `options.py` the flags that verbs share, `runni
 from flows.cli.app import app
 from flows.cli.options import DATABASE, FOLDER
 
-from flows.cli import running, reading, checking
+from flows.cli import running, reading, checking, verifying
 
 from flows.cli.entry import main
 
-__all__ = ["DATABASE", "FOLDER", "app", "checking", "main", "reading", "running"]
+__all__ = ["DATABASE", "FOLDER", "app", "checking", "main", "reading", "running", "verifying"]

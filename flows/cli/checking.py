@@ -1,4 +1,4 @@
-"""The verbs that bring in and check: import, audit, doctor, verifier."""
+"""The verbs that bring in and check: import, audit, doctor."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from flows import verifier as verifying
 from flows.cli.app import app
 from flows.cli.opened import stored
 from flows.cli.options import (
     DATABASE,
     FOLDER,
     DatabaseOption,
+    JsonOption,
 )
 
 
@@ -30,14 +30,20 @@ def import_(
     tokenizer: Annotated[
         str, typer.Option(help="Count the tokens of texts without a count: 'bundled', or a folder with a tokenizer.json.")
     ] = "",
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Bring in candidates that were written elsewhere, as a run. The same files again change nothing."""
-    from flows import imports, tables
+    from flows import imports, records, tables
+    from store.runs import find_run
 
     if os.path.dirname(database) == FOLDER:
         os.makedirs(FOLDER, exist_ok=True)
     run_id, lines = imports.run(database, files, format, name, grade, join, style, tokenizer)
+    if json:
+        with stored(database) as opened:
+            records.tell({**records.of_run(opened, find_run(opened, run_id)), "said": lines})
+        return
     for line in lines:
         typer.echo(line)
     typer.echo(f"\nrun       {run_id}")
@@ -52,7 +58,7 @@ def audit(
     replay: Annotated[
         str, typer.Option(help="Searches of each run to replay from their journals: a number, or 'all'.")
     ] = "200",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Check that nothing is lost and nothing is counted twice. Exit code 1 where something is wrong."""
@@ -66,13 +72,10 @@ def audit(
 
 @app.command()
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="One JSON list instead of lines.")] = False,
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """What could keep it from working here: versions, database, disk, sandbox, devices, Prefect, models."""
     from flows import doctor as examining
 
     raise typer.Exit(examining.run(database, json))
-
-
-app.add_typer(verifying.app, name="verifier")

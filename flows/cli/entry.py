@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from flows.cli import environment
 from flows.cli.app import app
 
 
@@ -42,9 +43,12 @@ def main() -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _stop)
     try:
+        environment.load()
         app(prog_name="ponderosa")
     except _Stopped as stop:
         _say_stopped(int(stop.args[0]))
+    except SystemExit as end:
+        _end(end)
     except BaseException as error:
         if type(error).__name__ == "TerminationSignal":  # what Prefect makes of SIGTERM within a flow
             _say_stopped(signal.SIGTERM)
@@ -54,3 +58,20 @@ def main() -> None:
             raise error
         sys.stderr.write(f"ponderosa: {' '.join(str(error).split())}\n")
         raise SystemExit(exits) from None
+
+
+def _end(end: SystemExit) -> None:
+    """Ends; what is still to be written may find that nobody reads any more."""
+    if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # what typer puts there when a reader has gone, to end with 1
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_quietly()
+    raise end
+
+
+def _leave_quietly() -> None:
+    """Whoever read standard output has closed it, as `head` does: that is no error, and the rest is for nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(128 + signal.SIGPIPE)

@@ -11,6 +11,7 @@ from flows.cli.opened import stored
 from flows.cli.options import (
     DATABASE,
     DatabaseOption,
+    JsonOption,
     RunArgument,
 )
 
@@ -19,22 +20,24 @@ from flows.cli.options import (
 def show(
     wanted: RunArgument = "latest",
     problem: Annotated[str | None, typer.Option(help="Show this problem's search tree.")] = None,
+    spec: Annotated[bool, typer.Option("--spec", help="Print the spec file that repeats it, for `run -f`.")] = False,
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """A run: what it was, what came out, what it cost, and what other selectors would have chosen."""
     from flows import tables
 
     with stored(database) as opened:
-        tables.show_run(opened, wanted, problem)
+        tables.show_file(opened, wanted) if spec else tables.show_run(opened, wanted, problem, json)
 
 
 @app.command()
-def runs(database: DatabaseOption = DATABASE) -> None:
+def runs(json: JsonOption = False, database: DatabaseOption = DATABASE) -> None:
     """All runs, the newest first."""
     from flows import tables
 
     with stored(database) as opened:
-        tables.list_all(opened)
+        tables.list_all(opened, json)
 
 
 @app.command()
@@ -43,7 +46,7 @@ def candidates(
     problem: Annotated[str | None, typer.Option(help="Only this problem's.")] = None,
     state: Annotated[str | None, typer.Option(help="Only those live, pruned, merged, finished, cancelled or failed.")] = None,
     limit: Annotated[int, typer.Option(help="Rows at most.", min=1)] = 50,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """The candidates of a run, pruned ones too."""
@@ -63,7 +66,7 @@ def reselect(
     resamples: Annotated[int, typer.Option(help="Random subsets, where all are too many.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the subsets and of the intervals.")] = 0,
     verifier: Annotated[str | None, typer.Option(help="Whose scores; or a signal: entropy, confidence:group=tail.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """What any selector would have chosen from fewer of a run's candidates, with no generation."""
@@ -80,7 +83,7 @@ def compare(
     intersect: Annotated[bool, typer.Option("--intersect", help="Compare over the problems that all have.")] = False,
     resamples: Annotated[int, typer.Option(help="Of the bootstrap over problems.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the subsets.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Runs over the same problems: paired differences with intervals and tests, cost ratios, and accuracy at equal cost."""
@@ -91,16 +94,16 @@ def compare(
 
 
 @app.command()
-def models() -> None:
+def models(json: JsonOption = False) -> None:
     """The bundled models and their measured figures."""
     from flows import tables
 
-    tables.list_models()
+    tables.list_models(json)
 
 
 @app.command()
-def strategies() -> None:
+def strategies(json: JsonOption = False) -> None:
     """Strategies, selectors and verifiers with their parameters."""
     from flows import tables
 
-    tables.list_strategies()
+    tables.list_strategies(json)
