@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json as jsonlib
+import os
 import shutil
 import sys
 from collections import Counter
@@ -40,7 +42,7 @@ class _Output(Console):
     """Tells the caller that nobody reads any more, where Console would end the program as if it had failed."""
 
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def console() -> Console:
