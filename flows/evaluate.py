@@ -21,6 +21,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import work
+from flows.ahead import done_ahead, hand_over
 from flows.progress import said, shown
 from search.types import RunSpec
 from store.database import open_database, public
@@ -46,8 +47,10 @@ def plan(spec_json: str, database: str, name: str) -> int:
 def solve_shard(spec_json: str, database: str, shard: int, title: str, show: bool) -> int | str:
     """Solves one shard; how many of the run's problems are done after it, or who else has the shard."""
     spec = RunSpec.from_json(spec_json)
-    with open_database(located(database)) as opened, shown(title, show) as watch:
-        found = work.work_shard(opened, spec, shard, watch, work.started(opened, spec.id))
+    with open_database(located(database)) as opened, shown(title, show, spec.id) as watch:
+        found = done_ahead(spec.id, shard)
+        if found is None:
+            found = work.work_shard(opened, spec, shard, watch, work.started(opened, spec.id))
         return found.owner if isinstance(found, Held) else found.done
 
 
@@ -55,6 +58,7 @@ def solve_shard(spec_json: str, database: str, shard: int, title: str, show: boo
 def evaluate(spec_json: str, database: str, name: str = "", show: bool = False, planned_before: bool = False) -> str:
     """One run: plan, solve shard by shard, close. Returns the run's id. Running the same spec again does what is missing."""
     spec = RunSpec.from_json(spec_json)
+    hand_over(spec.id)
     if not planned_before:
         plan(spec_json, database, name)
     with open_database(located(database)) as opened:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
 
 from flows import work
+from flows.ahead import Ahead
 from flows.cli import FOLDER
-from flows.progress import said, shown
+from flows.progress import board, said, shown
 from search.types import RunSpec
 from store.database import open_database, public
+from store.errors import Unavailable
 from store.imported import is_imported
 from store.runs import find_run, retry
 
@@ -24,20 +27,15 @@ def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain:
     if os.path.dirname(database) == FOLDER:
         os.makedirs(FOLDER, exist_ok=True)
     open_database(database).close()  # a bad database is said before anything is loaded
-    if plain:
-        return [_plain(spec, name, database) for spec, name in zip(specs, names, strict=True)]
-    # the models load while Prefect is imported: both take seconds, on different cores
-    warm = threading.Thread(target=_warm, args=(specs[0],), daemon=True)
-    warm.start()
-    from flows import evaluate as flows
-
-    _quiet()
-    warm.join()
-    jsons = [spec.json() for spec in specs]
-    where = _without_password(database)
-    if len(specs) == 1:
-        return [flows.evaluate(jsons[0], where, names[0], show=True)]
-    return flows.sweep(jsons, where, list(names), show=True)
+    with board(len(specs)):
+        if plain:
+            return [_plain(spec, name, database) for spec, name in zip(specs, names, strict=True)]
+        with _prefect(Ahead(specs[0], names[0], database)) as flows:
+            jsons, where = [spec.json() for spec in specs], _without_password(database)
+            if len(specs) == 1:
+                return [flows.evaluate(jsons[0], where, names[0], show=True)]
+            ids: list[str] = flows.sweep(jsons, where, list(names), show=True)
+            return ids
 
 
 def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool = False, plain: bool = False) -> str:
@@ -53,14 +51,41 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
         if restart:
             work.begin_again(opened, run.id)
         if plain:
-            with shown(run.name or run.id) as watch:
+            with shown(run.name or run.id, key=run.id) as watch:
                 work.resume(opened, run.spec, watch, said)
             return run.id
-    from flows import evaluate as flows
-
-    _quiet()
-    flows.evaluate(run.spec.json(), _without_password(database), run.name or run.id, show=True, planned_before=True)
+    name = run.name or run.id
+    with board(), _prefect(Ahead(run.spec, name, database, planned_before=True)) as flows:
+        flows.evaluate(run.spec.json(), _without_password(database), name, show=True, planned_before=True)
     return run.id
+
+
+@contextmanager
+def _prefect(ahead: Ahead) -> Iterator[ModuleType]:
+    """Our flows, imported while the work has begun. Where Prefect does not come up, what was answered is stored, and that is
+    said in one line."""
+    ahead.start()
+    try:
+        from flows import evaluate
+
+        _quiet()
+        yield evaluate
+    except Exception as error:
+        if (said := _away(error)) is None:
+            raise
+        raise Unavailable(said) from error
+    finally:
+        ahead.stop()
+
+
+def _away(error: Exception) -> str | None:
+    """What to say where it is Prefect's server that failed; None for any other error."""
+    text = str(error)
+    if "ephemeral Prefect API server" not in text and "Failed to reach API" not in text and type(error).__module__ != "httpx":
+        return None
+    server = os.environ.get("PREFECT_API_URL")
+    what = f"the server at PREFECT_API_URL={public(server)}" if server else "Prefect's temporary server"
+    return f"{what} did not answer; what was done is stored: the same command goes on, with --plain without Prefect"
 
 
 def _without_password(database: str) -> str:
@@ -70,16 +95,8 @@ def _without_password(database: str) -> str:
 
 
 def _plain(spec: RunSpec, name: str, database: str) -> str:
-    with open_database(database) as opened, shown(name) as watch:
+    with open_database(database) as opened, shown(name, key=spec.id) as watch:
         return work.evaluate(opened, spec, name, watch, said)
-
-
-def _warm(spec: RunSpec) -> None:
-    try:
-        work.generator_of(spec.generator)
-        work.verifier_of(spec.verifier)
-    except Exception:  # the flow will meet the same error and say it where it belongs
-        logging.getLogger(__name__).debug("models not warmed", exc_info=True)
 
 
 def _quiet() -> None:

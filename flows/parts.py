@@ -13,11 +13,13 @@ from search.types import Budget, Part, RunSpec, Sampling
 from verifiers.registry import check_verifier, judges, prompts, reward_models
 
 
-def part(text: str) -> Part:
+def part(text: str | Part) -> Part:
     """NAME or NAME:KEY=VALUE,KEY=VALUE; whole numbers and decimals become numbers, true and false booleans.
 
-    A value may hold further colons and equals signs, but no comma.
+    A value may hold further colons and equals signs, but no comma. What is a Part already stays as it is.
     """
+    if isinstance(text, Part):
+        return text
     name, _, rest = text.strip().partition(":")
     if not name:
         raise ValueError(f"'{text}' names nothing; write NAME or NAME:KEY=VALUE,...")
@@ -55,8 +57,10 @@ def count(text: str) -> int:
     return int(digits) * scale
 
 
-def model_part(text: str, params: Mapping[str, Any] | None = None) -> Part:
+def model_part(text: str | Part, params: Mapping[str, Any] | None = None) -> Part:
     """A model's Part. A path may hold a colon on its own, so options go only after the last one, as KEY=VALUE."""
+    if isinstance(text, Part):
+        return Part(text.name, {**text.params, **(params or {})})
     name, _, rest = text.rpartition(":")
     if name and "=" in rest:
         return Part(name, {**part(f"x:{rest}").params, **(params or {})})
@@ -64,10 +68,10 @@ def model_part(text: str, params: Mapping[str, Any] | None = None) -> Part:
 
 
 def spec(
-    problems: str,
-    strategy: str,
-    verifier: str = "prm",
-    generator: str = "bundled",
+    problems: str | Part,
+    strategy: str | Part,
+    verifier: str | Part = "prm",
+    generator: str | Part = "bundled",
     settings: Sequence[str] = (),
     budget: str | None = None,
     passes: int | None = None,
@@ -79,8 +83,8 @@ def spec(
     tokens: int = 384,
     step_tokens: int = 64,
     stops: Sequence[str] = (),
-    encoder: str | None = None,
-    small: str | None = None,
+    encoder: str | Part | None = None,
+    small: str | Part | None = None,
     constraint: str = "",
 ) -> RunSpec:
     """One run from its words; ValueError in one line for any that cannot be."""
@@ -113,30 +117,30 @@ def joined(verifier: Part) -> Part:
     return Part(verifier.name, {**verifier.params, "join": join.value})
 
 
-def embeds(strategy: str) -> bool:
+def embeds(strategy: str | Part) -> bool:
     """Whether a strategy, as it is set, asks for vectors."""
     return bool(getattr(build(part(strategy)), "needs_encoder", False))
 
 
-def encoder_of(strategy: Part, wanted: str | None) -> Part | None:
+def encoder_of(strategy: Part, wanted: str | Part | None) -> Part | None:
     """The encoder of a run: what is wanted, or the generator's own hidden states, where the strategy embeds. ValueError for
     one that it would not use."""
-    if embeds(str(strategy)):
+    if embeds(strategy):
         return part(wanted or "hidden")
     if wanted is not None:
         raise ValueError(f"strategy '{strategy.name}' as it is set embeds nothing; leave --encoder {wanted} out")
     return None
 
 
-def switches(strategy: str) -> bool:
+def switches(strategy: str | Part) -> bool:
     """Whether a strategy, as it is set, asks for a smaller generator beside the run's own."""
     return bool(getattr(build(part(strategy)), "needs_small", False))
 
 
-def small_of(strategy: Part, wanted: str | None) -> Part | None:
+def small_of(strategy: Part, wanted: str | Part | None) -> Part | None:
     """The smaller generator of a run: what is wanted, or the bundled one, where the strategy switches. ValueError for one that
     it would not use."""
-    if switches(str(strategy)):
+    if switches(strategy):
         return model_part(wanted or NAMES["small"])
     if wanted is not None:
         raise ValueError(f"strategy '{strategy.name}' switches to no smaller generator; leave --small {wanted} out")

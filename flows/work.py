@@ -10,6 +10,7 @@ import os
 import platform
 import sqlite3
 import subprocess
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +69,9 @@ class Progress:
     right: int = 0
     failed: int = 0
     tokens: int = 0
+    under_way: int = 0  # tokens of problems that are not done
+    spent: float = 0.0  # sum over those done here of the share of their budget
+    bounded: int = 0  # of those done here: with a budget
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -76,7 +80,12 @@ class Progress:
 
     @property
     def tokens_per_second(self) -> float:
-        return self.tokens / max(self.seconds, 1e-9)
+        return (self.tokens + self.under_way) / max(self.seconds, 1e-9)
+
+    @property
+    def budget(self) -> float | None:
+        """What the problems done here have used of their budget, by the bound that each came nearest to; None without one."""
+        return self.spent / self.bounded if self.bounded else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -85,11 +94,18 @@ class Progress:
         return self.seconds / solved * (self.total - self.done) if solved else None
 
 
+_LOADING = threading.RLock()  # threads that ask for one model load it once
+TURN = 0.5  # seconds between two looks at how far the problems under way are
+
 Sayer = Callable[[str], None]
 Watcher = Callable[[Progress], None]
 
 
 def _nobody(progress: Progress) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass
 
 
@@ -111,12 +127,14 @@ def _verifier(name: str, params: tuple[tuple[str, object], ...]) -> tuple[Verifi
 
 def generator_of(part: Part) -> TextModel:
     """The loaded generator, kept warm for the process."""
-    return _generator(part.name, tuple(sorted(part.params.items())))
+    with _LOADING:
+        return _generator(part.name, tuple(sorted(part.params.items())))
 
 
 def verifier_of(part: Part) -> tuple[Verifier, Join]:
     """The loaded verifier and its join, kept warm for the process."""
-    return _verifier(part.name, _sorted(part))
+    with _LOADING:
+        return _verifier(part.name, _sorted(part))
 
 
 def _sorted(part: Part) -> tuple[tuple[str, object], ...]:
@@ -198,13 +216,22 @@ def solve(
     journal: Journal | None = None,
     concurrency: int = CONCURRENCY,
     pulse: Callable[[], None] | None = None,
+    under_way: dict[int, Tree] | None = None,
 ) -> Iterator[Outcome]:
-    """Searches for keyed problems, all batched together; outcomes as they end. `pulse` is called at every turn."""
+    """Searches for keyed problems, all batched together; outcomes as they end. `pulse` is called at every turn; `under_way`
+    is given the tree of each search that begins."""
     model, verifier = generator_of(spec.generator), verifier_of(spec.verifier)
     driver = Driver(_engines(spec, model), verifier[0], journal or NoJournal(), concurrency, encoder=encoder_of(spec))
     if pulse is not None:
         driver.pulse = pulse
-    return driver.drive(search_of(key, problem, spec, model, verifier) for key, problem in problems)
+    searches = (search_of(key, problem, spec, model, verifier) for key, problem in problems)
+    return driver.drive(searches if under_way is None else _noted(searches, under_way))
+
+
+def _noted(searches: Iterator[Search], trees: dict[int, Tree]) -> Iterator[Search]:
+    for search in searches:
+        trees[search.key] = search.tree
+        yield search
 
 
 def _engines(spec: RunSpec, model: TextModel) -> TextGenerator:
@@ -226,12 +253,13 @@ def work_shard(
     watch: Watcher = _nobody,
     progress: Progress | None = None,
     owner: str = "",
+    pulse: Callable[[], None] = _nothing,
 ) -> Progress | Held:
     """Solves, grades and stores the attempts of one shard that are still to be done; Held where another process has it.
 
     What an earlier process was answered is replayed, and its searches go on from there. An attempt that fails is tried again,
     alone, at the end; after three tries it has failed. Raises Diverged, at the end, where searches are not those of their
-    journals; these stay as they are.
+    journals; these stay as they are. `pulse` is called at every turn; what it raises ends the work.
     """
     lease = claim(database, spec.id, shard, owner)
     if isinstance(lease, Held):
@@ -261,10 +289,13 @@ def work_shard(
             ) as journal,
         ):
             tries = {i: a.tries for i, a in due.items()}
+            trees: dict[int, Tree] = {}
+            turn = _turn(lease.touch, pulse, trees, progress, watch)
             while batches:
                 searches = [(a.attempt_id, a.problem) for a in batches.popleft()]
-                for outcome in solve(searches, spec, journal, pulse=lease.touch):
+                for outcome in solve(searches, spec, journal, pulse=turn, under_way=trees):
                     attempt = due[outcome.search.key]
+                    del trees[outcome.search.key]
                     if isinstance(outcome.exception, Diverged):
                         diverged.append(f"problem {attempt.problem.id}: {outcome.exception}")
                         continue
@@ -277,10 +308,44 @@ def work_shard(
                     progress.right += journal.right(outcome.search.key)
                     progress.failed += outcome.choice is None
                     progress.tokens += outcome.search.tree.usage.generated_tokens
+                    if (share := used(outcome.search.tree)) is not None:
+                        progress.spent, progress.bounded = progress.spent + share, progress.bounded + 1
+                    progress.under_way = sum(tree.usage.generated_tokens for tree in trees.values())
                     watch(progress)
     if diverged:
         raise Diverged(_parted(database, spec, diverged))
     return progress
+
+
+def _turn(
+    touch: Callable[[], None], pulse: Callable[[], None], trees: dict[int, Tree], progress: Progress, watch: Watcher
+) -> Callable[[], None]:
+    """What happens at every turn of the searches; now and then, whoever watches is told how far they are."""
+    last = time.monotonic()
+
+    def turn() -> None:
+        nonlocal last
+        touch()
+        pulse()
+        if (now := time.monotonic()) - last >= TURN:
+            last = now
+            progress.under_way = sum(tree.usage.generated_tokens for tree in trees.values())
+            watch(progress)
+
+    return turn
+
+
+def used(tree: Tree) -> float | None:
+    """The share of its budget that a search has used, by the bound it came nearest to; None without a budget."""
+    bounds, usage = tree.budget, tree.usage
+    pairs = (
+        (usage.generated_tokens, bounds.tokens),
+        (usage.verifier_passes, bounds.passes),
+        (usage.candidates, bounds.candidates),
+        (usage.flops, bounds.flops),
+        (usage.seconds, bounds.seconds),
+    )
+    return max((spent / bound for spent, bound in pairs if bound is not None), default=None)
 
 
 def _parted(database: Database, spec: RunSpec, diverged: Sequence[str]) -> str:
