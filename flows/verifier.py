@@ -46,6 +46,10 @@ def check(
     raise typer.Exit(report.exit_code)
 
 
+def _read_by(report: Report) -> str:
+    return f"read by {report.format}" + (f", a value is the probability of '{report.right}'" if report.right else "")
+
+
 def _show(report: Report) -> None:
     from flows import tables
     from flows.show import oneline
@@ -61,7 +65,7 @@ def _show(report: Report) -> None:
     out.print()
     out.print(families)
     if report.findings:
-        findings = tables.table("check", "status", "finding", title=f"read by {report.format}")
+        findings = tables.table("check", "status", "finding", title=_read_by(report))
         for each in report.findings:
             findings.add_row(each.name, each.status, oneline(each.what, 108))
         out.print()
