@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.encoders import encoder_weights
 from pipelines.models import NAMES, fingerprint
+from search.checks import scalar
 from search.strategies import build, resolved
 from search.types import Budget, Part, RunSpec, Sampling
 from verifiers.registry import check_verifier, judges, prompts, reward_models
@@ -32,20 +33,6 @@ def part(text: str | Part) -> Part:
             raise ValueError(f"'{key.strip()}' is given twice in '{text}'")
         params[key.strip()] = scalar(value.strip())
     return Part(name.strip(), params)
-
-
-def scalar(text: str) -> int | float | bool | str:
-    """The value a text stands for."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        # what would be written otherwise may be a name or a pattern: 007, 1.50. Who wants a number of it reads it as one
-        return number if str(number) == text else text
-    return text
 
 
 def count(text: str) -> int:
@@ -91,6 +78,10 @@ def spec(
     chosen, judge, writer = part(strategy), joined(part(verifier)), model_part(generator)
     extra = part("x:" + ",".join(settings)).params if settings else {}
     searched = resolved(Part(chosen.name, {**chosen.params, **extra}))
+    if judge.name == "confidence" and judge.params.get("of", "top-k") == "top-k" and not sampling.confidence:
+        raise ValueError(
+            "verifier 'confidence' needs the tokens' confidences: keep them with --confidence 20, or take of=self-certainty"
+        )
     embeds, sibling = encoder_of(searched, encoder), small_of(searched, small)
     return RunSpec(
         problems=part(problems),

@@ -25,6 +25,10 @@ def run(model: str, format: str, separator: str, device: str, dtype: str, code: 
     return report.exit_code
 
 
+def _read_by(report: Report) -> str:
+    return f"read by {report.format}" + (f", a value is the probability of '{report.right}'" if report.right else "")
+
+
 def _show(report: Report) -> None:
     from flows import tables
     from flows.show import oneline
@@ -40,7 +44,7 @@ def _show(report: Report) -> None:
     out.print()
     out.print(families)
     if report.findings:
-        findings = tables.table("check", "status", "finding", title=f"read by {report.format}")
+        findings = tables.table("check", "status", "finding", title=_read_by(report))
         for each in report.findings:
             findings.add_row(each.name, each.status, oneline(each.what, 108))
         out.print()

@@ -29,7 +29,7 @@ def test_the_bundled_model_is_read_as_its_family_is_meant() -> None:
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
     assert any(line.split()[:2] == ["ponderosa", "yes:"] for line in lines)
-    assert "read by ponderosa" in lines
+    assert "read by ponderosa, a value is the probability of 'right'" in lines
     assert any(line.split()[:2] == ["card", "ok"] for line in lines)
     assert not any(" fail " in line for line in lines)
     assert "evidence  architecture LlamaForTokenClassification" in lines

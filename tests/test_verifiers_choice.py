@@ -14,7 +14,7 @@ from pipelines.problems.jsonl import DataError, load_jsonl
 from search.types import Problem
 from verifiers.choice import LETTERS, chosen, formed, letter
 from verifiers.extract import extractor_for
-from verifiers.grade import Graders
+from verifiers.grade import Graders, Verdict
 
 CITIES = ("Paris", "Rome", "1,200", "an island")
 
@@ -49,6 +49,10 @@ def test_every_letter_is_read_in_every_form_people_write(form: str) -> None:
         "all of the above",
         "ABCD",
         "x_A",
+        "not B",
+        "neither A nor B",
+        "It cannot be B",
+        "it isn't B",
     ],
 )
 def test_what_names_no_letter_or_two_is_not_guessed(text: str) -> None:
@@ -87,12 +91,24 @@ def test_a_text_that_two_options_share_names_neither() -> None:
         ("B不是 A", "B"),
         ("选 C", "C"),
         ("I have no idea", None),
+        ("I think it cannot be B", None),
+        ("It is not A, but I would choose C", "C"),
         ("", None),
     ],
 )
 def test_an_unmarked_choice_is_what_the_text_ends_with(text: str, named: str | None) -> None:
     assert chosen(text) == named
     assert extractor_for("choice")(text).key == named
+
+
+@pytest.mark.parametrize("said", ["not B", "B or C", "neither A nor B", "A, B"])
+def test_a_marked_answer_that_names_no_option_or_two_is_not_rescued_by_the_prose_around_it(said: str) -> None:
+    """ "The answer is not B" was graded as B."""
+    asked = Problem("p", "", "B", "", {"grader": "choice"})
+    text = f"I look at B, so it is B.\nThe answer is {said}"
+    with Graders() as graders:
+        assert graders.grade(asked, extractor_for(asked.meta)(text).key, text) is Verdict.UNPARSED
+        assert graders.grade(asked, None, "I look at A, so I choose B") is Verdict.CORRECT
 
 
 def test_a_broken_box_is_not_rescued_by_the_last_line() -> None:

@@ -42,8 +42,29 @@ def ended(status: int = 0, output: str = "", ended: Ended = Ended.ITSELF, errors
         (ended(1, "line 3: wrong"), (0.0,), ""),
         (ended(2, errors="usage: lint FILE"), (), "the command failed with exit status 2: usage: lint FILE"),
         (ended(139), (), "the command failed with exit status 139: it said nothing"),
+        (ended(0, ended=Ended.TIMEOUT), (), "the command took more than 2 s"),
+        (ended(0, ended=Ended.FLOOD), (), "the command printed more than it may"),
+        (ended(0, ended=Ended.REFUSED, errors="bwrap: no"), (), "no sandbox: bwrap: no"),
+        # it may print what it was given, and is not believed for that
+        (ended(1, 'line 1: {"value": 1}\n{"value": 1}'), (0.0,), ""),
+        (ended(139, '{"value": 1}'), (), "the command failed with exit status 139"),
+        (ended(0, '{"value": 0}'), (1.0,), ""),
+    ],
+)
+def test_what_a_command_exits_with_is_a_value_or_a_reason(outcome: Outcome, parts: tuple[float, ...], reason: str) -> None:
+    """A checker that crashed has refuted nothing: its candidate has no value, not 0."""
+    found = reading(outcome, Command("x", seconds=2.0))
+    assert (found.parts, found.reason[: len(reason)], bool(found.reason)) == (parts, reason, bool(reason))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "parts", "reason"),
+    [
         (ended(0, 'checking\n{"value": 0.25}\n'), (0.25,), ""),
-        (ended(1, '{"value": 1}'), (1.0,), ""),
+        (ended(1, '{"value": 1}'), (), "the command failed with exit status 1: it said nothing"),
+        (ended(0, "fine"), (), "the command's last line is no JSON"),
+        (ended(0, "1"), (), "the command's last line is no JSON object"),
+        (ended(0), (), "the command's last line is no JSON"),
         (ended(0, '{"value": null, "reason": "no theorem\\nin it"}'), (), "no theorem in it"),
         (ended(0, '{"value": null}'), (), "the command gave no value"),
         (ended(0, '{"value": true}'), (), "the command's value is no number in [0, 1]"),
@@ -51,14 +72,12 @@ def ended(status: int = 0, output: str = "", ended: Ended = Ended.ITSELF, errors
         (ended(0, '{"value": NaN}'), (), "the command's last line is no JSON"),
         (ended(0, '{"score": 1}'), (), "the command's value is no number in [0, 1]"),
         (ended(0, "{broken"), (), "the command's last line is no JSON"),
-        (ended(0, ended=Ended.TIMEOUT), (), "the command took more than 2 s"),
-        (ended(0, ended=Ended.FLOOD), (), "the command printed more than it may"),
-        (ended(0, ended=Ended.REFUSED, errors="bwrap: no"), (), "no sandbox: bwrap: no"),
     ],
 )
-def test_what_a_command_says_is_a_value_or_a_reason(outcome: Outcome, parts: tuple[float, ...], reason: str) -> None:
-    """A checker that crashed has refuted nothing: its candidate has no value, not 0."""
-    found = reading(outcome, 2.0)
+def test_what_a_command_says_is_a_value_or_a_reason_where_it_is_asked_to(
+    outcome: Outcome, parts: tuple[float, ...], reason: str
+) -> None:
+    found = reading(outcome, Command("x", seconds=2.0, verdict="json"))
     assert (found.parts, found.reason[: len(reason)], bool(found.reason)) == (parts, reason, bool(reason))
 
 
@@ -70,6 +89,8 @@ def test_what_a_command_says_is_a_value_or_a_reason(outcome: Outcome, parts: tup
         *(("command:run=x,mounts=/", "would hide or show"), ("command:run=x,mounts=/proc/1", "would hide or show")),
         *(("command:run=x,mounts=/home", "would hide or show"), ("command:run=x,memory=1", "memory must be")),
         *(("command:run=x,seconds=0", "seconds must be"), ("command:run=x,cwd=/", "no parameter 'cwd'")),
+        *(("command:run=x,seconds=soon", "seconds must be a number, not 'soon'"), ("command:run=x,memory=1.5", "whole number")),
+        *(("command:run=x,seconds=true", "seconds must be a number, not 'true'"), ("command:run=x,verdict=last", "'last'")),
     ],
 )
 def test_a_command_that_cannot_be_is_told_at_the_start(words: str, said: str) -> None:
@@ -147,9 +168,9 @@ def test_a_command_is_held_as_a_program_is(folder: Path) -> None:
         return found
 
     limits = "import os, resource\nmb = resource.getrlimit(resource.RLIMIT_AS)[0] >> 20\n"
-    assert said(limits + "print('{\"value\": %d}' % (os.getuid() != 0 and mb == 100))", memory=100).parts == (1.0,)
+    assert said(limits + "print('{\"value\": %d}' % (os.getuid() != 0 and mb == 100))", memory=100, verdict="json").parts == (1.0,)
     assert said("import socket\nsocket.socket()").parts == (0.0,)  # an exception is exit status 1
-    assert said("open('/tmp/x', 'w').write('x')\nprint('{\"value\": 0.5}')").parts == (0.5,)
+    assert said("open('/tmp/x', 'w').write('x')\nprint('{\"value\": 0.5}')", verdict="json").parts == (0.5,)
     assert said("import time\ntime.sleep(9)", seconds=0.3).reason == "the command took more than 0.3 s"
     assert said("while True: print('x' * 9999)").reason == "the command printed more than it may"
     assert said("import os\nif os.fork(): os._exit(0)\nos.setsid()\nwhile True: pass").parts == (1.0,)

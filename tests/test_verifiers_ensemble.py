@@ -98,6 +98,13 @@ def test_members_may_have_parameters() -> None:
         Part("equation"),
         Part("prm"),
     )
+
+
+def test_a_members_numbers_are_numbers() -> None:
+    """They were text, so that no parameter that counts could be given in an ensemble."""
+    both, _ = load_verifier(part("ensemble:of=prm:temperature=2;cache_mb=64+equation"))
+    assert isinstance(both, Ensemble)
+    assert getattr(both.verifiers[0], "temperature", None) == 2.0
     assert part("ensemble:of=prm:model=x;device=cpu+equation,join=min") == Part(
         "ensemble", {"of": "prm:model=x;device=cpu+equation", "join": "min"}
     )

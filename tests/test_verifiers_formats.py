@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from pipelines.scoring import Laid, Output
 from search.types import Finish, Join, Part, Question, Reading, Step, Trace, Verifier
 from verifiers import check
 from verifiers.formats import cards, conformance
-from verifiers.formats.families import Facts, detected, facts_of, looks, unfit
+from verifiers.formats.families import Facts, detected, facts_of, looks, settled, unfit
 from verifiers.formats.format import FORMATS, Format, Read
 from verifiers.formats.heads import load
 from verifiers.formats.layout import Layout
@@ -634,3 +635,31 @@ def test_an_outcome_model_is_a_verifier_with_one_value(built: Get) -> None:
 def test_every_family_has_a_card_and_says_where_it_was_read() -> None:
     assert set(cards.CARDS) == set(FORMATS)
     assert all(form.source and form.about for form in FORMATS.values())
+
+
+@pytest.mark.parametrize(
+    ("names", "right"),
+    [
+        (("LABEL_0", "LABEL_1"), 1),
+        (("0", "1"), 1),
+        (("wrong", "right"), 1),
+        (("correct", "incorrect"), 0),
+        (("True", "False"), 0),
+        (("Yes", "No"), 0),
+        (("no", "fine"), 1),
+        (("+", "-"), 0),
+    ],
+)
+def test_which_label_is_right_is_told_by_their_names(names: tuple[str, str], right: int) -> None:
+    """Labels "True", "False" were read the wrong way round, and passed every check."""
+    config = SimpleNamespace(id2label=dict(enumerate(names)), num_labels=2)
+    facts = Facts("m", Path(), config, None, {})
+    assert settled(FORMATS["trl"], facts).right == right
+    assert cards.label(SimpleNamespace(config=config)) == right  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("names", [("low", "high"), ("LABEL_0", "high"), ("right", "correct"), ("wrong", "bad")])
+def test_labels_that_do_not_say_which_is_right_are_refused(names: tuple[str, str]) -> None:
+    facts = Facts("m", Path(), SimpleNamespace(id2label=dict(enumerate(names)), num_labels=2), None, {})
+    with pytest.raises(ModelError, match=rf"has the labels 0 '{names[0]}', 1 '{names[1]}', which do not say what is right"):
+        settled(FORMATS["trl"], facts)

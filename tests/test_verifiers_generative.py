@@ -264,12 +264,14 @@ def test_control_tokens_in_a_solution_are_read_as_text() -> None:
 # ------------------------------------------------------------------------------------------------------- canaries
 
 
-def test_a_verifier_that_likes_everything_is_warned_of_and_one_that_says_nothing_is_not() -> None:
+def test_a_verifier_that_likes_everything_is_warned_of_and_so_is_one_that_says_nothing() -> None:
     kind, strict, silent = (judge(Scribe(by_seed(text))) for text in ("Answer: yes.", "Answer: no.", "hm"))
     found = canaries(kind, Join.LAST)
     assert found.rate == 1.0
     assert found.warning.startswith("warning: the verifier accepts null answers (30 of 30")
-    assert [canaries(each, Join.LAST).warning for each in (strict, silent)] == ["", ""]
+    assert not canaries(strict, Join.LAST).warning
+    said = "warning: the verifier gives hardly any verdict (0 of 30 null answers accepted, 30 without a verdict)"
+    assert canaries(silent, Join.LAST).warning.startswith(said)
     assert len(set(NULLS)) >= 20
 
 

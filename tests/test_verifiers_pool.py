@@ -65,6 +65,54 @@ def test_a_killed_child_has_a_successor_before_it_is_needed() -> None:
         assert child.ask("1/2", "0.5")[0] == "correct"
 
 
+SLOW_TO_START = """
+import json, sys, time
+time.sleep(1.0)  # as imports on a busy machine
+print(json.dumps({"ready": "x"}), flush=True)
+for line in sys.stdin:
+    time.sleep(0.7 if json.loads(line)["answer"] == "trivial" else 9)
+    print(json.dumps({"verdict": "correct", "detail": ""}), flush=True)
+"""
+
+
+def test_a_start_is_outside_of_the_limit_of_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a busy machine the start had used up the limit, half of which was left: trivial answers were time-outs."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(SLOW_TO_START)
+    monkeypatch.setattr("verifiers.child.WORKER", worker)
+    with Child(seconds=1.2) as child:
+        assert child.ask("1", "trivial") == ("correct", "")
+        start = time.monotonic()
+        assert child.ask("1", "hostile")[0] == "timeout"
+        assert time.monotonic() - start < 1.2 + 2.0
+        assert child.ask("1", "trivial") == ("correct", "")
+
+
+def test_a_start_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(SLOW_TO_START)
+    monkeypatch.setattr("verifiers.child.WORKER", worker)
+    monkeypatch.setattr("verifiers.child.START_SECONDS", 0.1)
+    with Child() as child, pytest.raises(RuntimeError, match=r"does not start: it is not up after 0\.1 s"):
+        child.ask("1", "trivial")
+
+
+def test_a_child_that_is_up_has_imported_what_an_answer_needs() -> None:
+    """The first answer paid for it, out of its own limit."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1] / "verifiers")!r})
+import grade_worker, math_verify
+grade_worker.warm()
+known = set(sys.modules)
+for gold, answer, prose in [("5", "The answer is not 5", True), ("1/2", "\\\\boxed{{0.5}}", False), ("x^2+1", "1+x^2", False)]:
+    assert grade_worker.answer(dict(gold=gold, answer=answer, prose=prose, letters=False, seconds=9))[0] == "correct", answer
+print(sorted(set(sys.modules) - known))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, cwd="/")
+    assert done.stdout.strip() == "[]", done.stderr[-500:]
+
+
 def test_one_that_hangs_holds_up_no_other() -> None:
     """Both are handed in together: the second is answered while the first still computes."""
     with Pool(2, seconds=3.0) as pool:

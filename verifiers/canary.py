@@ -57,6 +57,7 @@ class Canaries:
     accepted: int
     asked: int
     which: tuple[str, ...]  # the first of the accepted
+    silent: int = 0  # of those asked: without a verdict
 
     @property
     def rate(self) -> float:
@@ -64,11 +65,14 @@ class Canaries:
         return self.accepted / self.asked
 
     def __str__(self) -> str:
-        return f"{self.accepted} of {self.asked} null answers accepted"
+        mute = f", {self.silent} without a verdict" if self.silent else ""
+        return f"{self.accepted} of {self.asked} null answers accepted{mute}"
 
     @property
     def warning(self) -> str:
-        """One line where the rate is over the limit, else ""."""
+        """One line where the rate is over the limit, or where it says nothing, else ""."""
+        if self.silent > self.asked / 2:
+            return f"warning: the verifier gives hardly any verdict ({self}); is its prompt one that the model can answer?"
         if self.rate <= LIMIT:
             return ""
         shown = ", ".join(map(repr, self.which))
@@ -82,7 +86,8 @@ def canaries(verifier: Verifier, join: Join, questions: Sequence[Question] = (Qu
     asked = [(null, Trace(question, _steps(null))) for question in questions for null in NULLS]
     readings = verifier.score([trace for _, trace in asked])
     taken = [null for (null, _), reading in zip(asked, readings, strict=True) if _accepts(reading, join)]
-    return Canaries(len(taken), len(asked), tuple(dict.fromkeys(taken))[:3])
+    silent = sum(not reading.parts for reading in readings)
+    return Canaries(len(taken), len(asked), tuple(dict.fromkeys(taken))[:3], silent)
 
 
 def _accepts(reading: Reading, join: Join) -> bool:

@@ -9,7 +9,7 @@ from pipelines.models import ModelError
 from verifiers.formats import cards
 from verifiers.formats.conformance import COARSE, TOLERANCE, Finding, conformance, told
 from verifiers.formats.families import allowed, detected, evidence, facts_of, unfit, unlike
-from verifiers.formats.format import FORMATS
+from verifiers.formats.format import FORMATS, Squash
 from verifiers.formats.heads import load
 from verifiers.prm import opened
 
@@ -23,6 +23,7 @@ class Report:
     evidence: tuple[str, ...]
     families: dict[str, str]  # why a model is not of a family; "" where it looks like it
     format: str  # the one it was read by; "" where none was decided
+    right: str  # the class whose probability is the value; "" where a sigmoid is
     error: str  # why none was
     findings: tuple[Finding, ...]
 
@@ -37,7 +38,7 @@ def examine(
     """Everything that is checked. Raises ModelError where the model's files cannot be read."""
     facts = facts_of(name, allowed(code))
     families = {each: unfit(form, facts) or unlike(form, facts) for each, form in FORMATS.items()}
-    report = Report(name, facts.architecture, tuple(evidence(facts)), families, "", "", ())
+    report = Report(name, facts.architecture, tuple(evidence(facts)), families, "", "", "", ())
     try:
         form = detected(facts, wanted, separator)
         weights = load(facts, form, device, dtype)
@@ -48,4 +49,5 @@ def examine(
         card = partial(cards.trl, separator=form.mark)
     told_by_card = told(partial(card, cards.own(facts, weights, form.head)))  # before a scorer takes the model's attention over
     findings = conformance(opened("prm", facts, form, weights), told_by_card, TOLERANCE.get(dtype, COARSE))
-    return replace(report, format=form.name, findings=tuple(findings))
+    right = "" if form.squash is Squash.SIGMOID else form.classes[form.right]
+    return replace(report, format=form.name, right=right, findings=tuple(findings))

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Any
 
 WORKER = Path(__file__).with_name("grade_worker.py")
-START_SECONDS = 60.0  # importing sympy on a busy machine
+START_SECONDS = 60.0  # for a start by itself, outside of the limit of a request: importing sympy on a busy machine
 
 
 @dataclass(slots=True, eq=False)
@@ -78,8 +78,8 @@ class _Process:
 class Child:
     """One grading process, one request at a time; safe to share between threads.
 
-    `seconds` is the wall limit of one request. Where the process has to be started first that counts too, but half of the limit
-    is left to the request in any case. The child's own limits are below it, so that the kill is the exception.
+    `seconds` is the wall limit of one request, from when the process is up: a start has a limit of its own (START_SECONDS), so
+    that no verdict depends on how long the imports take. The child's own limits are below it, so that the kill is the exception.
     """
 
     def __init__(self, seconds: float = 5.0) -> None:
@@ -111,12 +111,11 @@ class Child:
         inner = max(1, int(self.seconds * 0.4))
         request = {"gold": gold, "answer": answer, "prose": prose, "letters": letters, "seconds": inner}
         with self._lock:
-            since = time.monotonic()
             process = self._running() or self._start()
             try:
                 self._await(process)
                 process.write(request)
-                reply = process.read(max(self.seconds - (time.monotonic() - since), self.seconds / 2))
+                reply = process.read(self.seconds)
             except TimeoutError:
                 self._kill()
                 self._start()  # while the next answer is on its way

@@ -5,7 +5,8 @@ An answer names a letter where, in this order:
 1. it is the letter: `B`, `b`, `(B)`, `[B]`, `B.`, `**B**`, `\\text{(B)}`, `option B`;
 2. it begins with one that is marked as such: `(B) Cecile`, `B) Cecile`, `B. Cecile`, `B: Cecile`, `B - Cecile`;
 3. it is the text of exactly one of the problem's options, whatever its case (numbers as numbers: `1,234` is `1234.0`);
-4. its first clause has exactly one capital letter that stands by itself ("for sure D, it can't be A or B").
+4. its first clause has exactly one capital letter that stands by itself ("for sure D, it can't be A or B"), and denies
+   nothing ("not B").
 
 "A" and "I" followed by a small word are an article and a pronoun, and no letters.
 """
@@ -27,10 +28,12 @@ FORMED = re.compile(r"\(([A-J])\)(?: ?\S.*)?|([A-J])(?:[).:](?: .*)?)?")
 SEVERAL = re.compile(r"[(\[]?[A-J][)\]]?(?: ?(?:,|;|&|/|and\b|or\b) ?(?:and |or )?[(\[]?[A-J][)\]]?)+\.?")
 ALONE = re.compile(r"(?<![\w'\\.])([A-J])(?![\w'])(?!(?<=[AI]) (?!or\b|and\b)[a-z])")
 CLAUSE = re.compile(r"[,;.，。；、]|\bbecause\b|\bsince\b|\n")
+CLAUSE_BEGINS = re.compile(r"[,;.!?，。；、\n]|\bbut\b|\bso\b")
 CHOSEN = re.compile(
     r"(?:\b(?:it'?s|is|be|choose|chose|pick|select|option|choice|letter|with)|(?<!不)(?:是|为|選|选择?))"
     r"[ :]*[(\[*]*([A-J])(?![\w'])(?!(?<=[AI])\*?\s+[a-z])"
 )
+DENIED = re.compile(r"\b(?:not|never|neither|nor|except|cannot|n't)\b|n['’]t\b", re.IGNORECASE)
 LAST = 400  # characters at the end of a text in which a choice without a mark is looked for
 
 
@@ -68,10 +71,15 @@ def chosen(text: str, options: Sequence[str] = ()) -> str | None:
     allowed = LETTERS[: len(options)] if options else LETTERS
     plain = _plain(lines[-1])
     found = WHOLE.fullmatch(plain) or BEGINS.match(plain)
-    named = [str(found[found.lastindex or 1]).upper()] if found else CHOSEN.findall(text[-LAST:])
+    named = [str(found[found.lastindex or 1]).upper()] if found else _affirmed(text[-LAST:])
     if named:
         return named[-1] if named[-1] in allowed else None
     return _by_text(plain, options)
+
+
+def _affirmed(text: str) -> list[str]:
+    """The letters that a text says it chooses, without those of a clause that denies ("it cannot be B")."""
+    return [each[1] for each in CHOSEN.finditer(text) if not DENIED.search(CLAUSE_BEGINS.split(text[: each.start(1)])[-1])]
 
 
 def _plain(answer: str) -> str:
@@ -95,7 +103,10 @@ def _compared(text: str) -> str:
 
 
 def _clause(plain: str, allowed: str) -> str | None:
-    named = set(ALONE.findall(CLAUSE.split(plain, maxsplit=1)[0]))
+    clause = CLAUSE.split(plain, maxsplit=1)[0]
+    if DENIED.search(clause):
+        return None  # what it is not names no option
+    named = set(ALONE.findall(clause))
     return next(iter(named)) if len(named) == 1 and named <= set(allowed) else None
 
 

@@ -4,11 +4,11 @@
     command:run=/opt/lean/bin/lean --stdin,mounts=/opt/lean,block=lean,seconds=30,memory=4096
 
 The solution's text is the command's input (or, with `block`, the last block between fences that is marked so). It sees /usr,
-the files and folders of `mounts` (joined by ":"), and nothing else; all of it read-only, but 16 MB in /tmp. Its verdict is
-
-1. the last line that it prints, where that is a JSON object: `{"value": 0.5}` with a number in [0, 1], higher = better, or
-   `{"value": null, "reason": "..."}` for none;
-2. else its exit status: 0 is 1.0, 1 is 0.0, and any other is a failure of the command itself, which is no value.
+the files and folders of `mounts` (joined by ":"), and nothing else; all of it read-only, but 16 MB in /tmp. Its verdict is its
+exit status: 0 is 1.0, 1 is 0.0, and any other is a failure of the command itself, which is no value. With `verdict=json` it is
+the last line that it prints, where it exits with 0: `{"value": 0.5}` with a number in [0, 1], higher = better, or
+`{"value": null, "reason": "..."}` for none. That must be asked for, as a command that prints what it was given, as a
+compiler's messages do, would let a solution write its own verdict.
 
 `run` is split as a shell would, without a shell; a comma would end it, as in any parameter.
 """
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.checks import number, one_of, whole, word
 from search.types import Reading, Trace
 
 from .fences import blocks
@@ -33,7 +34,15 @@ PLACES = ("/usr/bin", "/bin")
 HIDDEN = ("/", "/dev", "/proc", "/sys", "/tmp", "/usr", "/etc", "/home", "/root", "/var", "/run")
 MB = 1 << 20
 SCRATCH = 16 * MB  # of /tmp
-TAKES: dict[str, Callable[[Any], Any]] = {"run": str, "mounts": str, "block": str, "seconds": float, "memory": int}
+TAKES: dict[str, Callable[[Any, str], Any]] = {
+    "run": word,
+    "mounts": word,
+    "block": word,
+    "seconds": number,
+    "memory": whole,
+    "verdict": word,
+}
+VERDICTS = ("status", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,10 @@ class Command:
     block: str = ""  # the language of the block that is judged; "": the whole text
     seconds: float = 10.0  # wall and processor time
     memory: int = 2048  # MB of each process
+    verdict: str = "status"  # or "json": where its verdict is
 
     def __post_init__(self) -> None:
+        one_of("verdict of a command", self.verdict, VERDICTS)
         if not (math.isfinite(self.seconds) and 0 < self.seconds <= 600):
             raise ValueError(f"seconds must be above 0 and at most 600, not {self.seconds}")
         if not 16 <= self.memory <= 1 << 20:
@@ -105,7 +116,7 @@ def _check_mount(mount: str) -> None:
 
 def asked(params: Mapping[str, Any]) -> Command:
     """The command that a run's words name. A number may have been read from any of them."""
-    known = {key: kind(params[key]) for key, kind in TAKES.items() if key in params}
+    known = {key: kind(params[key], key) for key, kind in TAKES.items() if key in params}
     if "run" not in known:
         raise ValueError("verifier 'command' needs run=PROGRAM ARGUMENTS, as in command:run=/usr/bin/python3 check.py")
     return Command(**known)
@@ -138,22 +149,21 @@ class CommandVerifier:
                 return Reading((), f"no {'whole ' * bool(marked)}block marked {self.asked.block}")
             text = marked[-1]
         feed = text.encode("utf-8", "replace")
-        return reading(command(self.words, feed, self.asked.limits, self.asked.mounted), self.asked.seconds)
+        return reading(command(self.words, feed, self.asked.limits, self.asked.mounted), self.asked)
 
 
-def reading(outcome: Outcome, seconds: float) -> Reading:
+def reading(outcome: Outcome, asked: Command) -> Reading:
     """What a run of the command says, by the rules above."""
     match outcome.ended:
         case Ended.REFUSED:
             return Reading((), f"no sandbox: {_last(outcome.errors)}")
         case Ended.TIMEOUT:
-            return Reading((), f"the command took more than {seconds:g} s")
+            return Reading((), f"the command took more than {asked.seconds:g} s")
         case Ended.FLOOD:
             return Reading((), "the command printed more than it may")
-    said = _last(outcome.output.decode(errors="replace"))
-    if said.startswith("{"):
-        return _told(said)
-    if outcome.status in (0, 1):
+    if asked.verdict == "json" and outcome.status == 0:
+        return _told(_last(outcome.output.decode(errors="replace")))
+    if asked.verdict == "status" and outcome.status in (0, 1):
         return Reading((1.0 - outcome.status,))
     return Reading(
         (), f"the command failed with exit status {outcome.status}: {_last(outcome.errors)[:200] or 'it said nothing'}"
@@ -165,6 +175,8 @@ def _told(line: str) -> Reading:
         told = parsed(line)
     except ValueError as error:
         return Reading((), f"the command's last line is no JSON: {error}"[:200])
+    if not isinstance(told, dict):
+        return Reading((), f"the command's last line is no JSON object: {line[:100]}")
     value = told.get("value")
     if value is None and "value" in told:
         return Reading((), " ".join(str(told.get("reason") or "the command gave no value").split())[:200])

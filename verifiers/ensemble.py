@@ -14,7 +14,9 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from search.checks import scalar
 from search.types import Part, Reading, Trace, Verifier
 
 
@@ -24,14 +26,14 @@ def members(text: str) -> tuple[Part, ...]:
     parts = []
     for each in re.split(r"\+(?=[a-z-]+(?:[:+]|$))", text):
         name, _, rest = each.partition(":")
-        params: dict[str, str] = {}
+        params: dict[str, Any] = {}
         for pair in filter(None, rest.split(";")):
             key, equals, value = pair.partition("=")
             if not equals or not key:
                 raise ValueError(f"'{pair}' in ensemble member '{each}' is not KEY=VALUE")
             if key in params:
                 raise ValueError(f"'{key}' is given twice in ensemble member '{each}'")
-            params[key] = value
+            params[key] = scalar(value)
         if name == "ensemble":
             raise ValueError("an ensemble cannot be a member of one; name its members instead")
         if "join" in params:

@@ -85,6 +85,8 @@ def multiple_choice(asked: Asked, _: Pool) -> Judged:
     """The same letter, as `choice.letter` reads both: an option's text stands for its letter."""
     options = choice.options_of(asked.problem.meta)
     wanted = _reference(asked.problem.answer, options)
+    if asked.prose and written(asked.key).key is not None:
+        return Judged(Verdict.UNPARSED, "the answer that it marks names no option, or several")
     given = choice.chosen(asked.key, options) if asked.prose else choice.letter(asked.key, options)
     if wanted is None:
         return Judged(Verdict.ERROR, "the reference names no option")

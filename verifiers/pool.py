@@ -24,7 +24,7 @@ def default_size() -> int:
 
 
 class Pool:
-    """Grading children, shared by any number of threads. `seconds` is the wall limit of one request."""
+    """Grading children, shared by any number of threads. `seconds` is the wall limit of one request, in a child that is up."""
 
     def __init__(self, size: int | None = None, seconds: float = 5.0) -> None:
         if size is not None and size < 1:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search.checks import one_of
+from search.checks import number, one_of
 from search.types import Join, Part, Verifier
 from verifiers.formats.format import FORMATS
 from verifiers.generative import BUNDLED, KINDS, TAKES, settings
@@ -58,7 +58,7 @@ def _equation(_: dict[str, Any]) -> Verifier:
 def _program(params: dict[str, Any]) -> Verifier:
     from verifiers.program import ProgramVerifier
 
-    return ProgramVerifier(str(params.get("style", "math")), float(params.get("seconds", 5.0)))
+    return ProgramVerifier(str(params.get("style", "math")), number(params.get("seconds", 5.0), "seconds"))
 
 
 def _command(params: dict[str, Any]) -> Verifier:
@@ -110,7 +110,10 @@ VERIFIERS: dict[str, Known] = {
     "equation": Known(_equation, Join.MIN, "recomputes every equation a step states; no model, no reference"),
     "program": Known(_program, Join.LAST, "runs the solution's program; whether it agrees with the text", ("style", "seconds")),
     "command": Known(
-        _command, Join.LAST, "an external program's verdict, in the sandbox", ("run", "mounts", "block", "seconds", "memory")
+        _command,
+        Join.LAST,
+        "an external program's verdict, in the sandbox",
+        ("run", "mounts", "block", "seconds", "memory", "verdict"),
     ),
     "genrm": Known(_generative("genrm"), Join.LAST, "a language model writes checks; the mean of their verdicts", TAKES),
     "thinkprm": Known(_generative("thinkprm"), Join.MIN, "the same, with a verdict on each step", TAKES),

@@ -70,10 +70,14 @@ def chatted(model: Model, *said: tuple[str, str]) -> list[int]:
 
 
 def label(model: Model) -> int:
-    """The index of the label named right, correct and the like; PRMTrainer's is 1."""
+    """The index of the label whose name says that it is the good one, or is not the bad one; PRMTrainer's is 1."""
+    bad = ("wrong", "incorrect", "negative", "bad", "false", "no", "invalid", "error", "-")
+    good = ("right", "correct", "positive", "good", "true", "yes", "valid", "+")
     for index, name in model.config.id2label.items():
-        if str(name).lower() in ("right", "correct", "positive", "good", "+"):
+        if str(name).lower() in good:
             return int(index)
+        if str(name).lower() in bad:
+            return 1 - int(index)
     return 1
 
 

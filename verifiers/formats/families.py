@@ -7,6 +7,7 @@ run unless the caller allowed it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,9 @@ from verifiers.formats.format import FORMATS, SEPARATORS, Format, Frame, Head, S
 from verifiers.formats.layout import Layout
 from verifiers.formats.text import Unreadable
 
-RIGHT = ("right", "correct", "positive", "good", "+")  # names of the label that means "right"
+RIGHT = ("right", "correct", "positive", "good", "true", "yes", "valid", "+")  # names of the label that means "right"
+WRONG = ("wrong", "incorrect", "negative", "bad", "false", "no", "invalid", "error", "-")  # and of the other one
+NUMBERED = re.compile(r"label[_ ]?\d+|\d+")  # names that say nothing: then 1 is right, as PRMTrainer has it
 PROBE = ("What is 1 + 1?", ["1 + 1 = 2.", "The answer is 2."])
 DEEP = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
 VALUE = ("v_head.summary.weight", "v_head.summary.bias")
@@ -238,6 +241,21 @@ def settled(form: Format, facts: Facts, separator: str = "") -> Format:
         return replace(form, squash=Squash.SIGMOID)
     if form.named:
         names = {int(index): str(label) for index, label in facts.config.id2label.items()}
-        right = [index for index, label in names.items() if label.lower() in RIGHT]
-        form = replace(form, classes=tuple(names[i] for i in sorted(names)), right=right[0] if right else 1)
+        form = replace(form, classes=tuple(names[i] for i in sorted(names)), right=_right(names, facts.name))
     return form
+
+
+def _right(names: Mapping[int, str], model: str) -> int:
+    """The index of the label that means "right", by its name or by the other's. Raises ModelError where they do not say."""
+    plain = {index: label.strip().lower() for index, label in names.items()}
+    if all(NUMBERED.fullmatch(label) for label in plain.values()):
+        return 1
+    right = [index for index, label in plain.items() if label in RIGHT]
+    if not right and len(plain) == 2:
+        right = [index for index in plain if any(label in WRONG for other, label in plain.items() if other != index)]
+    if len(right) != 1:
+        said = ", ".join(f"{index} '{label}'" for index, label in sorted(names.items()))
+        raise ModelError(
+            f"model '{model}' has the labels {said}, which do not say what is right; name them right and wrong in id2label"
+        )
+    return right[0]

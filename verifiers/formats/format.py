@@ -94,7 +94,7 @@ TRL = Format(
 )
 PONDEROSA = Format(
     "ponderosa",
-    "token classifier by this repository's training, labels named right and wrong",
+    "token classifier as this repository trains them, steps ended by blank lines",
     "pipelines/train/prm.py",
     Frame.PROMPT,
     Head.TOKENS,
