@@ -41,7 +41,8 @@ from postgres import Postgres
 from sqlalchemy import Connection, delete, event, func, insert, select, text
 from sqlalchemy.engine import Engine
 
-from flows import cli, work
+from flows import work
+from flows.cli import entry
 from search.drive import Driver
 from search.strategies import STRATEGIES
 from search.tree import Tree
@@ -291,7 +292,7 @@ Say = Callable[..., None]
 def _prepare(job: Job, say: Say) -> None:
     """Puts the probes in. The process ends with the job, so nothing is put back."""
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, cli._stop)  # as the command does
+        signal.signal(each, entry._stop)  # as the command does
     if job.model == "fake":
         STRATEGIES["failing"] = Failing
         work.generator_of = lambda part: FakeModel(FakeGenerator(width=3, order="mixed"))  # type: ignore[assignment, return-value]

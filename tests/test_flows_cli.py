@@ -95,7 +95,7 @@ COSTS = ("--flops", "2e12", "--seconds", "1.5")
 def test_every_option_of_sampling_and_budget_has_a_flag(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[RunSpec] = []
     monkeypatch.setattr("flows.solve.run", lambda question, spec, tree, json: asked.append(spec))
-    monkeypatch.setattr("flows.cli._evaluate", lambda specs, *_: asked.extend(specs))
+    monkeypatch.setattr("flows.cli.running._evaluate", lambda specs, *_: asked.extend(specs))
     for flags, sampling in (
         ("--temperature 0.6 --top-k 20 --top-p 0.95 --min-p 0.01", Sampling(0.6, 20, 0.95, 0.01)),
         (

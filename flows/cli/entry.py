@@ -1,0 +1,56 @@
+"""The entry point: signals, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from flows.cli.app import app
+
+
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM: what was answered is written, and the lease is given back. No KeyboardInterrupt, which the libraries
+    between here and the work take for theirs."""
+
+
+def _stop(signum: int, frame: object) -> None:
+    signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
+    raise _Stopped(signum)
+
+
+def _say_stopped(signum: int) -> None:
+    how = "interrupted" if signum == signal.SIGINT else "terminated"
+    sys.stderr.write(f"ponderosa: {how}; the same command again, or `ponderosa resume`, goes on from here\n")
+    raise SystemExit(128 + signum)
+
+
+def _explained(error: BaseException) -> BaseException:
+    """A database driver's error in the store's words."""
+    if not type(error).__module__.startswith("sqlalchemy."):
+        return error
+    from sqlalchemy.exc import DBAPIError
+
+    from store.database import explained
+
+    return explained(error, "in use", "use") if isinstance(error, DBAPIError) else error
+
+
+def main() -> None:
+    """The entry point: every error that is the user's to mend is one line and an exit code."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _stop)
+    try:
+        app(prog_name="ponderosa")
+    except _Stopped as stop:
+        _say_stopped(int(stop.args[0]))
+    except BaseException as error:
+        if type(error).__name__ == "TerminationSignal":  # what Prefect makes of SIGTERM within a flow
+            _say_stopped(signal.SIGTERM)
+        error = _explained(error)
+        exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
+        if os.environ.get("PONDEROSA_DEBUG") or exits is None:
+            raise error
+        sys.stderr.write(f"ponderosa: {' '.join(str(error).split())}\n")
+        raise SystemExit(exits) from None
