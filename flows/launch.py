@@ -6,26 +6,35 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from flows import work
 from flows.cli import FOLDER
+from flows.cluster import check_cluster
 from flows.progress import said, shown
 from search.types import RunSpec
 from store.database import open_database, public
+from store.errors import Cancelled
 from store.imported import is_imported
-from store.runs import find_run, retry
+from store.runs import SHARD, find_run, retry
 
 
-def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain: bool = False) -> list[str]:
-    """Runs the specs one after another; their ids. All are checked before the first one starts."""
-    for spec in specs:
-        work.check(spec)
-    if os.path.dirname(database) == FOLDER:
-        os.makedirs(FOLDER, exist_ok=True)
-    open_database(database).close()  # a bad database is said before anything is loaded
+def launch(
+    specs: Sequence[RunSpec],
+    names: Sequence[str],
+    database: str,
+    plain: bool = False,
+    cluster: str = "",
+    shard: int = SHARD,
+) -> list[str]:
+    """Runs the specs one after another; their ids. All are checked before the first one starts. `cluster` spreads the shards,
+    each of so many problems."""
+    _prepared(specs, database)
+    if cluster:
+        check_cluster(cluster, plain)
     if plain:
-        return [_plain(spec, name, database) for spec, name in zip(specs, names, strict=True)]
+        return [_plain(spec, name, database, shard) for spec, name in zip(specs, names, strict=True)]
     # the models load while Prefect is imported: both take seconds, on different cores
     warm = threading.Thread(target=_warm, args=(specs[0],), daemon=True)
     warm.start()
@@ -35,9 +44,41 @@ def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain:
     warm.join()
     jsons = [spec.json() for spec in specs]
     where = _without_password(database)
-    if len(specs) == 1:
-        return [flows.evaluate(jsons[0], where, names[0], show=True)]
-    return flows.sweep(jsons, where, list(names), show=True)
+    how = {"show": True, "cluster": cluster, "shard": shard}
+    with _cancellable():
+        if len(specs) == 1:
+            return [flows.evaluate(jsons[0], where, names[0], **how)]
+        return flows.sweep(jsons, where, list(names), **how)
+
+
+def submit(specs: Sequence[RunSpec], names: Sequence[str], database: str, shard: int = SHARD) -> list[str]:
+    """Plans the specs for workers to do; their ids."""
+    _prepared(specs, database)
+    with open_database(database) as opened:
+        for spec, name in zip(specs, names, strict=True):
+            left = work.submit(opened, spec, name, shard)
+            said(f"run {spec.id} {'waits for a worker: `ponderosa worker`' if left else 'is done: nothing is left of it'}")
+    return [spec.id for spec in specs]
+
+
+def _prepared(specs: Sequence[RunSpec], database: str) -> None:
+    """Checks everything that can be checked before anything is loaded."""
+    for spec in specs:
+        work.check(spec)
+    if os.path.dirname(database) == FOLDER:
+        os.makedirs(FOLDER, exist_ok=True)
+    open_database(database).close()
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """A flow that was cancelled is one line, as a plain run is."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ == "CancelledRun":
+            raise Cancelled(str(error)) from None
+        raise
 
 
 def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool = False, plain: bool = False) -> str:
@@ -59,7 +100,8 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
     from flows import evaluate as flows
 
     _quiet()
-    flows.evaluate(run.spec.json(), _without_password(database), run.name or run.id, show=True, planned_before=True)
+    with _cancellable():
+        flows.evaluate(run.spec.json(), _without_password(database), run.name or run.id, show=True, planned_before=True)
     return run.id
 
 
@@ -69,9 +111,9 @@ def _without_password(database: str) -> str:
     return public(database)
 
 
-def _plain(spec: RunSpec, name: str, database: str) -> str:
+def _plain(spec: RunSpec, name: str, database: str, shard: int) -> str:
     with open_database(database) as opened, shown(name) as watch:
-        return work.evaluate(opened, spec, name, watch, said)
+        return work.evaluate(opened, spec, name, watch, said, shard)
 
 
 def _warm(spec: RunSpec) -> None:

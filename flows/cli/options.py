@@ -40,4 +40,9 @@ ConstraintOption = Annotated[str, typer.Option(help="A regular expression that e
 TokensOption = Annotated[int, typer.Option(help="Tokens one solution may have.")]
 StepTokensOption = Annotated[int, typer.Option(help="Tokens one step may have.")]
 PlainOption = Annotated[bool, typer.Option("--plain", help="The same work without Prefect.")]
+DetachOption = Annotated[bool, typer.Option("--detach", help="Plan only: `ponderosa worker` does the work.")]
+ClusterOption = Annotated[
+    str, typer.Option(help="Spread shards over a Dask cluster: local:PROCESSES or an address, HOST:PORT.")
+]
+ShardOption = Annotated[int, typer.Option("--shard", help="Problems that a worker takes on at a time.", min=1)]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id, beginning of an id, name, or 'latest'.")]

@@ -11,9 +11,11 @@ from flows.cli.options import (
     DATABASE,
     BudgetOption,
     CandidatesOption,
+    ClusterOption,
     ConfidenceOption,
     ConstraintOption,
     DatabaseOption,
+    DetachOption,
     EncoderOption,
     EtaOption,
     FlopsOption,
@@ -28,6 +30,7 @@ from flows.cli.options import (
     SecondsOption,
     SeedOption,
     SettingOption,
+    ShardOption,
     SmallOption,
     StepTokensOption,
     StopOption,
@@ -132,6 +135,9 @@ def run(
     seed: SeedOption = 0,
     name: Annotated[str, typer.Option(help="A name to find the run by.")] = "",
     plain: PlainOption = False,
+    detach: DetachOption = False,
+    cluster: ClusterOption = "",
+    shard: ShardOption = 64,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Evaluate one strategy on a problem set. The same command again goes on with what is missing."""
@@ -143,7 +149,7 @@ def run(
     costs = budget, passes, candidates, flops, seconds
     models = encoder, small, constraint
     asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop, *models)
-    _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain)
+    _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain, detach, cluster, shard)
 
 
 @app.command()
@@ -173,6 +179,9 @@ def sweep(
     step_tokens: StepTokensOption = 64,
     seed: Annotated[list[int], typer.Option(help="Repeat for each.")] = [0],  # noqa: B006
     plain: PlainOption = False,
+    detach: DetachOption = False,
+    cluster: ClusterOption = "",
+    shard: ShardOption = 64,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Evaluate every strategy at every budget and seed on one problem set."""
@@ -196,7 +205,7 @@ def sweep(
                 specs.append(run)
                 many = f" seed {number}" if len(seed) > 1 else ""
                 names.append(one + (f" budget {bound}" if bound else "") + many)
-    _evaluate(specs, names, database, plain)
+    _evaluate(specs, names, database, plain, detach, cluster, shard)
 
 
 @app.command()
@@ -257,9 +266,14 @@ def demo(
     showing.run(problems, database, plain)
 
 
-def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool) -> None:
+def _evaluate(
+    specs: list[RunSpec], names: list[str], database: str, plain: bool, detach: bool, cluster: str, shard: int
+) -> None:
     from flows import launch, tables
 
-    ids = launch.launch(specs, names, database, plain)
+    if detach:
+        launch.submit(specs, names, database, shard)
+        return
+    ids = launch.launch(specs, names, database, plain, cluster, shard)
     if tables.compare(database, ids):
         raise typer.Exit(1)
