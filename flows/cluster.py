@@ -8,6 +8,7 @@ Needs the extra `dask`, and on several machines a database and a Prefect server 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from typing import Any
 
 from flows import work
 from flows.progress import shown
-from store import queue
+from store import queries, queue
 from store.database import Database
 from store.errors import StoreError
 
@@ -42,13 +43,14 @@ def spread(
     run is called off: the cluster's processes would not hear of it otherwise."""
     with _reachable_api(), _runner(cluster) as runner, shown(title, bool(title)) as watch:
         try:
-            progress = work.started(database, run_id)
+            progress, before = work.started(database, run_id), _tokens(database, run_id)
             futures = [runner.submit(task, parameters) for parameters in asked]
             for future in futures:
                 while not future.state.is_final():
                     future.wait(LOOK)
                     now = work.started(database, run_id)
                     progress.done, progress.right, progress.failed = now.done, now.right, now.failed
+                    progress.tokens = _tokens(database, run_id) - before
                     watch(progress)
             return [future.result() for future in futures]
         except Exception:
@@ -59,9 +61,15 @@ def spread(
             raise
 
 
+def _tokens(database: Database, run_id: str) -> int:
+    return sum(row.generated_tokens or 0 for row in queries.attempts(database, run_id))
+
+
 def _runner(cluster: str) -> Any:
     from prefect_dask import DaskTaskRunner
 
+    for name in ("distributed", "distributed.nanny", "distributed.scheduler", "distributed.core"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     kind, _, rest = cluster.partition(":")
     if kind == "local":
         # a process of one thread each: torch has threads of its own, and a search is no I/O

@@ -121,5 +121,6 @@ def sweep(
     shard: int = SHARD,
 ) -> list[str]:
     """Several runs over the same models, one after another, each a flow run of its own."""
-    how = {"show": show, "cluster": cluster, "shard": shard}
-    return [evaluate(spec_json, database, name, **how) for spec_json, name in zip(spec_jsons, names, strict=True)]
+    how: dict[str, Any] = {"show": show, "cluster": cluster, "shard": shard}
+    runs = [evaluate(spec_json, database, name, **how) for spec_json, name in zip(spec_jsons, names, strict=True)]
+    return [str(run) for run in runs]

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from flows import work
 from flows.cli import FOLDER
@@ -44,11 +45,13 @@ def launch(
     warm.join()
     jsons = [spec.json() for spec in specs]
     where = _without_password(database)
-    how = {"show": True, "cluster": cluster, "shard": shard}
+    how: dict[str, Any] = {"show": True, "cluster": cluster, "shard": shard}
     with _cancellable():
         if len(specs) == 1:
-            return [flows.evaluate(jsons[0], where, names[0], **how)]
-        return flows.sweep(jsons, where, list(names), **how)
+            flows.evaluate(jsons[0], where, names[0], **how)
+        else:
+            flows.sweep(jsons, where, list(names), **how)
+    return [spec.id for spec in specs]
 
 
 def submit(specs: Sequence[RunSpec], names: Sequence[str], database: str, shard: int = SHARD) -> list[str]:

@@ -21,6 +21,7 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 from flows.cancelling import heeding
+from flows.hurry import hurrying
 from flows.parts import weights
 from pipelines.encoders import check_encoder, load_named
 from pipelines.problems.load import load_problems
@@ -275,6 +276,7 @@ def work_shard(
                 tries={i: a.tries for i, a in due.items()},
                 most_tries=TRIES,
             ) as journal,
+            hurrying(),
         ):
             tries = {i: a.tries for i, a in due.items()}
             while batches:

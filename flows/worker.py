@@ -4,15 +4,13 @@
     ponderosa worker -d URL                # on each machine, one for each device: does it
 
 Any number of workers share one database. A shard is leased to one of them; where a worker dies, another takes its shard over
-and goes on where the journals end. SIGTERM ends a worker within PATIENCE seconds: what was answered is written, its lease is
+and goes on where the journals end. SIGTERM ends a worker within ten seconds: what was answered is written, its lease is
 given back, and a run that nobody is at any more waits for the next worker.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,7 +25,6 @@ from store.leases import Held
 from store.runs import Run, close_run
 
 PAUSE = 2.0  # seconds between two looks for something to do
-PATIENCE = 9.0  # seconds from SIGTERM to the end of the process, whatever it is at
 AGAIN = 300.0  # seconds after which a run that could not be worked on here is tried again
 
 Say = Callable[[str], None]
@@ -105,7 +102,6 @@ def resting(database: Database, run_id: str) -> Iterator[None]:
 def run(where: str, device: str, count: int | None, only: Sequence[str], until_done: bool, wait: bool, say: Say) -> bool:
     """Works until it is told to stop; `until_done`: until nothing is left that is wanted. Whether it could do all of it."""
     placed(device, count)
-    hurried()
     with slots.slot(device, count or slots.slots_of(device), wait, say) as slot, open_database(where) as database:
         worker = Worker(database, say, only)
         say(f"worker {os.getpid()} on {device}, slot {slot.number}: waiting for runs of {database.shown}")
@@ -137,24 +133,6 @@ def placed(device: str, count: int | None) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(share))
     elif kind != "cuda":
         raise ValueError(f"unknown device '{device}' (cpu, cuda, cuda:NUMBER)")
-
-
-def hurried() -> None:
-    """After a signal that stops the process there is an end to its cleaning up: what is left then needs none."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        stop = signal.getsignal(number)
-        if callable(stop):
-            signal.signal(number, _hurrying(stop))
-
-
-def _hurrying(stop: Callable[[int, object], object]) -> Callable[[int, object], None]:
-    def handler(number: int, frame: object) -> None:
-        last = threading.Timer(PATIENCE, os._exit, (128 + number,))
-        last.daemon = True
-        last.start()
-        stop(number, frame)
-
-    return handler
 
 
 __all__ = ["Worker", "run"]
