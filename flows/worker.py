@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from flows import slots, work
+from flows import device_slots as slots
+from flows import work
 from search.drive import Diverged
 from store import queue
 from store.database import Database, open_database

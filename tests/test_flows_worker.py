@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,13 +120,21 @@ def test_a_run_that_is_cancelled_under_a_worker_does_not_end_the_worker(
 # ------------------------------------------------------------------------------------------------------------- processes
 
 
-def started(where: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(where: str, folder: Path, *arguments: str, count: int = 1) -> Iterator[list[subprocess.Popen[str]]]:
+    """Workers, killed at the end of the block where they have not ended."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(folder)}
     command = [sys.executable, "-m", "flows.cli", "worker", "-d", where, "--slots", "8", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stderr=subprocess.PIPE)
+    made = [subprocess.Popen(command, cwd=folder, env=environment, text=True, stderr=subprocess.PIPE) for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for each in made:
+            each.kill()
+            each.communicate()
 
 
-def until(what: object, seconds: float = 120.0) -> None:
+def until(what: object, seconds: float = 240.0) -> None:
     ends = time.monotonic() + seconds
     while not what():  # type: ignore[operator]
         assert time.monotonic() < ends, "it does not happen"
@@ -144,10 +153,10 @@ def tokens(database: Database) -> int:
 @pytest.mark.crash
 def test_three_workers_on_one_server_of_which_one_is_killed_do_the_run(postgres: Postgres, tmp_path: Path) -> None:
     where = postgres.url("workers")
+    asked = spec("word:count=96,levels=2-4,seed=5", "beam:n=8,keep=4")
     with open_database(where) as database:
-        asked = spec("word:count=96,levels=2-4,seed=5", "beam:n=8,keep=4")
         work.submit(database, asked, shard=8)
-        workers = [started(where, tmp_path, "--until-done") for _ in range(3)]
+    with open_database(where) as database, started(where, tmp_path, "--until-done", count=3) as workers:
         until(lambda: len(queue.owners(database, asked.id)) == 3)
         (victim, *others) = workers
         has = [owner for owner in queue.owners(database, asked.id) if owner.split("/")[2] == str(victim.pid)]
@@ -170,11 +179,10 @@ def test_a_worker_that_is_told_to_stop_in_a_long_generation_ends_in_time_and_lea
 ) -> None:
     import psutil  # type: ignore[import-untyped]
 
-    with open_database(where) as database:
+    with open_database(where) as database, started(where, tmp_path) as (worker,):
         hot = Sampling(temperature=4.0)  # hardly a solution ends by itself
         asked = spec("word:count=64,seed=7", "best-of-n:n=8,select=majority", "logprob", sampling=hot, tokens=2000)
         work.submit(database, asked)
-        worker = started(where, tmp_path)
         until(lambda: queue.owners(database, asked.id))
         time.sleep(3.0)
         children = psutil.Process(worker.pid).children(recursive=True)
@@ -192,9 +200,8 @@ def test_a_worker_that_is_told_to_stop_in_a_long_generation_ends_in_time_and_lea
 @pytest.mark.crash
 def test_a_worker_that_is_told_twice_ends_at_once(tmp_path: Path) -> None:
     where = str(tmp_path / "twice.db")
-    with open_database(where) as database:
+    with open_database(where) as database, started(where, tmp_path) as (worker,):
         work.submit(database, spec("word:count=64,seed=7", "best-of-n:n=8,select=majority"))
-        worker = started(where, tmp_path)
         until(lambda: queue.owners(database, find_run(database, "latest").id))
         worker.send_signal(signal.SIGTERM)
         worker.send_signal(signal.SIGTERM)
@@ -203,7 +210,8 @@ def test_a_worker_that_is_told_twice_ends_at_once(tmp_path: Path) -> None:
 
 
 def test_a_worker_says_who_has_its_device_where_it_is_not_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import slots, worker
+    from flows import device_slots as slots
+    from flows import worker
     from store.errors import Unavailable
 
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

@@ -158,7 +158,7 @@ def cpu(pid: int) -> float:
     """Seconds of a process and of its children that have ended."""
     import psutil
 
-    return sum(psutil.Process(pid).cpu_times()[:4])
+    return float(sum(psutil.Process(pid).cpu_times()[:4]))
 
 
 # ------------------------------------------------------------------------------------------------------------------ cost
@@ -257,8 +257,7 @@ def _generating(database: Database, run_id: str) -> bool:
 
 
 def cancel(folder: str, rounds: int) -> None:
-    from prefect.client.schemas.objects import StateType
-    from prefect.states import State
+    from prefect.client.schemas.objects import State, StateType
 
     leases, ends, left = [], [], 0
     with open_database(folder + "/cancel.db") as database, pool_worker(folder) as (process, log, deployment):
@@ -309,8 +308,7 @@ def terminate(folder: str, rounds: int) -> None:
 
 def command(folder: str, rounds: int) -> None:
     """`ponderosa run` under Prefect, in the middle of its generation."""
-    from prefect.client.schemas.objects import StateType
-    from prefect.states import State
+    from prefect.client.schemas.objects import State, StateType
 
     made = table("what", ">to its end, s: median", ">most", ">codes", ">tracebacks", "run", "flow run")
     for what in ("SIGTERM", "page"):

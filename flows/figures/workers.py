@@ -4,8 +4,7 @@
     python -m flows.figures.workers terminate   # from SIGTERM to the end of a worker, and its exit code
 
 `--workers` how many work on one run; `--rounds` how often; `--database` a path (default: a new file) or a PostgreSQL URL. The
-run is one long generation: solutions of up to 2,000 tokens at a temperature at which they hardly ever end by themselves, 32 at a
-time.
+run is one long generation: solutions of up to 2,000 tokens at a temperature at which they hardly ever end by themselves.
 """
 
 from __future__ import annotations
@@ -54,7 +53,9 @@ def long_run(seed: int) -> RunSpec:
     from flows.parts import spec
     from search.types import Sampling
 
-    return spec(**LONG, verifier="logprob", sampling=Sampling(temperature=4.0), tokens=2000, seed=seed)
+    return spec(
+        LONG["problems"], LONG["strategy"], verifier="logprob", sampling=Sampling(temperature=4.0), tokens=2000, seed=seed
+    )
 
 
 def work(where: str, ticks: str) -> None:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from flows import slots
-from flows.slots import holders, slot
+from flows import device_slots as slots
+from flows.device_slots import holders, slot
 from store.errors import StoreError, Unavailable
 
 HOLD = """
 import sys, time
-from flows.slots import slot
+from flows.device_slots import slot
 held = slot("cuda:0", int(sys.argv[1]))
 held.__enter__()
 print(1, flush=True)
