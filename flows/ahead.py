@@ -15,7 +15,7 @@ from flows.progress import shown
 from search.types import RunSpec
 from store.database import Database, open_database
 from store.leases import Held
-from store.runs import close_run, open_shards
+from store.runs import SHARD, close_run, open_shards
 
 _AHEAD: dict[str, Ahead] = {}  # by run
 
@@ -32,6 +32,7 @@ class Ahead:
     name: str
     database: str
     planned_before: bool = False
+    size: int = SHARD  # problems of a shard
     shard: int | None = None  # that the thread is at, or was when it ended
     error: BaseException | None = None
     _done: work.Progress | Held | None = None
@@ -92,7 +93,7 @@ class Ahead:
         if self.planned_before:
             work.environment(self.spec)
         else:
-            work.plan(opened, self.spec, self.name)
+            work.plan(opened, self.spec, self.name, self.size)
         self._pulse()
         self._begun.set()
         with shown(self.name or self.spec.id, key=self.spec.id) as watch:

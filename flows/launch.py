@@ -8,34 +8,75 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from flows import work
 from flows.ahead import Ahead
 from flows.cli import FOLDER
+from flows.cluster import check_cluster
 from flows.progress import board, said, shown
 from search.types import RunSpec
 from store.database import open_database, public
-from store.errors import Unavailable
+from store.errors import Cancelled, Unavailable
 from store.imported import is_imported
-from store.runs import find_run, retry
+from store.runs import SHARD, find_run, retry
 
 
-def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain: bool = False) -> list[str]:
-    """Runs the specs one after another; their ids. All are checked before the first one starts."""
+def launch(
+    specs: Sequence[RunSpec],
+    names: Sequence[str],
+    database: str,
+    plain: bool = False,
+    cluster: str = "",
+    shard: int = SHARD,
+) -> list[str]:
+    """Runs the specs one after another; their ids. All are checked before the first one starts. `cluster` spreads the shards,
+    each of so many problems."""
+    _prepared(specs, database)
+    if cluster:
+        check_cluster(cluster, plain)
+    with board(len(specs)):
+        if plain:
+            return [_plain(spec, name, database, shard) for spec, name in zip(specs, names, strict=True)]
+        ahead = None if cluster else Ahead(specs[0], names[0], database, size=shard)
+        with _prefect(ahead) as flows, _cancellable():
+            jsons, where = [spec.json() for spec in specs], _without_password(database)
+            how: dict[str, Any] = {"show": True, "cluster": cluster, "shard": shard}
+            if len(specs) == 1:
+                flows.evaluate(jsons[0], where, names[0], **how)
+            else:
+                flows.sweep(jsons, where, list(names), **how)
+    return [spec.id for spec in specs]
+
+
+def submit(specs: Sequence[RunSpec], names: Sequence[str], database: str, shard: int = SHARD) -> list[str]:
+    """Plans the specs for workers to do; their ids."""
+    _prepared(specs, database)
+    with open_database(database) as opened:
+        for spec, name in zip(specs, names, strict=True):
+            left = work.submit(opened, spec, name, shard)
+            said(f"run {spec.id} {'waits for a worker: `ponderosa worker`' if left else 'is done: nothing is left of it'}")
+    return [spec.id for spec in specs]
+
+
+def _prepared(specs: Sequence[RunSpec], database: str) -> None:
+    """Checks everything that can be checked before anything is loaded."""
     for spec in specs:
         work.check(spec)
     if os.path.dirname(database) == FOLDER:
         os.makedirs(FOLDER, exist_ok=True)
     open_database(database).close()  # a bad database is said before anything is loaded
-    with board(len(specs)):
-        if plain:
-            return [_plain(spec, name, database) for spec, name in zip(specs, names, strict=True)]
-        with _prefect(Ahead(specs[0], names[0], database)) as flows:
-            jsons, where = [spec.json() for spec in specs], _without_password(database)
-            if len(specs) == 1:
-                return [flows.evaluate(jsons[0], where, names[0], show=True)]
-            ids: list[str] = flows.sweep(jsons, where, list(names), show=True)
-            return ids
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """A flow that was cancelled is one line, as a plain run is."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ == "CancelledRun":
+            raise Cancelled(str(error)) from None
+        raise
 
 
 def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool = False, plain: bool = False) -> str:
@@ -55,16 +96,17 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
                 work.resume(opened, run.spec, watch, said)
             return run.id
     name = run.name or run.id
-    with board(), _prefect(Ahead(run.spec, name, database, planned_before=True)) as flows:
+    with board(), _prefect(Ahead(run.spec, name, database, planned_before=True)) as flows, _cancellable():
         flows.evaluate(run.spec.json(), _without_password(database), name, show=True, planned_before=True)
     return run.id
 
 
 @contextmanager
-def _prefect(ahead: Ahead) -> Iterator[ModuleType]:
+def _prefect(ahead: Ahead | None) -> Iterator[ModuleType]:
     """Our flows, imported while the work has begun. Where Prefect does not come up, what was answered is stored, and that is
     said in one line."""
-    ahead.start()
+    if ahead is not None:
+        ahead.start()
     try:
         from flows import evaluate
 
@@ -75,7 +117,8 @@ def _prefect(ahead: Ahead) -> Iterator[ModuleType]:
             raise
         raise Unavailable(said) from error
     finally:
-        ahead.stop()
+        if ahead is not None:
+            ahead.stop()
 
 
 def _away(error: Exception) -> str | None:
@@ -94,9 +137,9 @@ def _without_password(database: str) -> str:
     return public(database)
 
 
-def _plain(spec: RunSpec, name: str, database: str) -> str:
+def _plain(spec: RunSpec, name: str, database: str, shard: int) -> str:
     with open_database(database) as opened, shown(name, key=spec.id) as watch:
-        return work.evaluate(opened, spec, name, watch, said)
+        return work.evaluate(opened, spec, name, watch, said, shard)
 
 
 def _quiet() -> None:

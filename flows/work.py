@@ -21,6 +21,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
+from flows.cancelling import heeding
+from flows.hurry import hurrying
 from flows.parts import weights
 from pipelines.encoders import check_encoder, load_named
 from pipelines.problems.load import load_problems
@@ -28,12 +30,13 @@ from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
 from search.tree import Tree, constraint_of
 from search.types import Encoder, Join, Part, Problem, Question, RunSpec, TextGenerator, Verifier
-from store import queries
+from store import queries, queue
 from store.database import Database
 from store.errors import StoreError, Unavailable
 from store.journal import Grade, StoreJournal
 from store.leases import Held, claim, readable, this_process
 from store.runs import (
+    SHARD,
     Planned,
     begin_run,
     close_run,
@@ -171,10 +174,18 @@ def check(spec: RunSpec, problems: bool = True) -> None:
         raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")
 
 
-def plan(database: Database, spec: RunSpec, name: str = "") -> list[Planned]:
+def plan(database: Database, spec: RunSpec, name: str = "", shard: int = SHARD) -> list[Planned]:
     """Writes the run and its attempts, or finds them; every attempt of the run, done ones too."""
     check(spec)
-    return begin_run(database, spec, load_problems(spec.problems), environment(spec), name)
+    return begin_run(database, spec, load_problems(spec.problems), environment(spec), name, shard)
+
+
+def submit(database: Database, spec: RunSpec, name: str = "", shard: int = SHARD) -> bool:
+    """Writes the run for workers to do; whether there is anything left to do. Nothing is loaded, and the run's environment is
+    that of the first worker."""
+    check(spec)
+    begin_run(database, spec, load_problems(spec.problems), {}, name, shard)
+    return queue.enqueue(database, spec.id)
 
 
 def join(database: Database, spec: RunSpec, say: Sayer = _unsaid) -> None:
@@ -264,12 +275,18 @@ def work_shard(
     lease = claim(database, spec.id, shard, owner)
     if isinstance(lease, Held):
         return lease
-    with lease.kept():
+    verifier, join = verifier_of(spec.verifier)  # loading is not to be broken off
+    encoder_of(spec)
+    with lease.kept(), heeding(database, spec.id) as uncancelled:
         due = {a.attempt_id: a for a in planned(database, spec.id, shard) if not a.closed}
         ready(a.problem for a in due.values())
         progress = progress or Progress(total=len(due))
         restart(database, [i for i in unreplayable(database, spec.id) if i in due], lease)
-        verifier, join = verifier_of(spec.verifier)
+
+        def called() -> None:
+            uncancelled()
+            pulse()
+
         # those that failed here, or that two workers have died of, run alone, so that they take no other with them; a first
         # death may have been the machine's
         batches = deque([[a for a in due.values() if a.tries < 2], *([a] for a in due.values() if a.tries >= 2)])
@@ -287,10 +304,11 @@ def work_shard(
                 tries={i: a.tries for i, a in due.items()},
                 most_tries=TRIES,
             ) as journal,
+            hurrying(),
         ):
             tries = {i: a.tries for i, a in due.items()}
             trees: dict[int, Tree] = {}
-            turn = _turn(lease.touch, pulse, trees, progress, watch)
+            turn = _turn(lease.touch, called, trees, progress, watch)
             while batches:
                 searches = [(a.attempt_id, a.problem) for a in batches.popleft()]
                 for outcome in solve(searches, spec, journal, pulse=turn, under_way=trees):
@@ -366,15 +384,23 @@ def _graded(graders: Graders, problem: Problem, outcome: Outcome) -> Grade:
     return Grade(verdict.value, verdict is Verdict.CORRECT, grader)
 
 
-def evaluate(database: Database, spec: RunSpec, name: str = "", watch: Watcher = _nobody, say: Sayer = _unsaid) -> str:
+def evaluate(
+    database: Database,
+    spec: RunSpec,
+    name: str = "",
+    watch: Watcher = _nobody,
+    say: Sayer = _unsaid,
+    shard: int = SHARD,
+) -> str:
     """A whole run in this process; its id. Running the same spec again goes on with what is missing."""
-    plan(database, spec, name)
+    plan(database, spec, name, shard)
     resume(database, spec, watch, say)
     return spec.id
 
 
 def resume(database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = _unsaid) -> None:
     """Does what is left of a run that is in the database, beside any other process that does."""
+    queue.begin(database, spec.id)
     join(database, spec, say)
     progress = started(database, spec.id)
     with closing(database, spec.id):
@@ -416,12 +442,19 @@ def begin_again(database: Database, run_id: str) -> None:
             lease.release()
 
 
-def through(database: Database, run_id: str, solve: Callable[[int], object], say: Sayer = _unsaid) -> None:
+def through(
+    database: Database,
+    run_id: str,
+    solve: Callable[[int], object],
+    say: Sayer = _unsaid,
+    spread: Callable[[Sequence[int]], Sequence[object]] | None = None,
+) -> None:
     """Has every shard of a run solved: by this process, or by another that has it. Waits for those, and takes over from
-    what dies. `solve` gives Held for a shard that another process has."""
+    what dies. `solve` gives Held for a shard that another process has; `spread` does so for many at once."""
     said = False
     while shards := open_shards(database, run_id):
-        results = [solve(shard) for shard in shards]
+        queue.refuse_cancelled(database, run_id)
+        results = spread(shards) if spread else [solve(shard) for shard in shards]
         held = [each for each in results if isinstance(each, Held)]
         if len(held) == len(shards):
             if not said:

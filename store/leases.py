@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, Double, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Dialect, Double, literal_column, select, update
 
 from . import schema
 from .costs import summed
@@ -161,8 +161,12 @@ def _charge(connection: Connection, run_id: str, shard: int, owner: str, progres
 
 
 def _now(connection: Connection) -> ColumnElement[float]:
+    return server_clock(connection.dialect)
+
+
+def server_clock(dialect: Dialect) -> ColumnElement[float]:
     """The database's clock, seconds since 1970."""
-    if connection.dialect.name == "postgresql":
+    if dialect.name == "postgresql":
         return literal_column("extract(epoch from clock_timestamp())::double precision", Double)
     return literal_column("(julianday('now') - 2440587.5) * 86400.0", Double)
 
@@ -211,4 +215,4 @@ def _start(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-__all__ = ["BEAT", "HANG", "STALE", "Held", "Lease", "claim", "is_dead", "readable", "this_process"]
+__all__ = ["BEAT", "HANG", "STALE", "Held", "Lease", "claim", "is_dead", "readable", "server_clock", "this_process"]

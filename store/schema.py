@@ -30,7 +30,7 @@ VERSIONS = ("0001", "0002", "0003", "0004")  # oldest first; the last is what th
 HEAD = VERSIONS[-1]
 VERSION_TABLE = "ponderosa_version"
 
-RUN_STATUSES = ("running", "done", "failed", "interrupted")
+RUN_STATUSES = ("queued", "running", "done", "failed", "interrupted", "cancelled")
 ATTEMPT_STATUSES = ("pending", "running", "done", "failed")
 CLOSED = ("done", "failed")  # attempts that are not run again
 TRIES = 3  # of one attempt, after which it has failed

@@ -5,7 +5,8 @@ a journal that is another search's), 69 the sandbox that is needed cannot be mad
 again later (a server that is away, a shard that another process has), 130 interrupted, 143 terminated.
 Nothing heavy is imported before a command needs it, so that --help answers at once.
 
-Files: `app.py` the application, `options.py` the flags that verbs share, `running.py`, `reading.py`, `checking.py` the verbs,
+Files: `app.py` the application, `options.py` the flags that verbs share, `running.py`, `working.py`, `reading.py`,
+`checking.py` the verbs,
 `entry.py` signals and errors. A new verb is a thin function in one of these, or in a file of its own that is imported here.
 """
 
@@ -14,8 +15,8 @@ Files: `app.py` the application, `options.py` the flags that verbs share, `runni
 from flows.cli.app import app
 from flows.cli.options import DATABASE, FOLDER
 
-from flows.cli import running, reading, checking, verifying
+from flows.cli import running, working, reading, checking, verifying
 
 from flows.cli.entry import main
 
-__all__ = ["DATABASE", "FOLDER", "app", "checking", "main", "reading", "running", "verifying"]
+__all__ = ["DATABASE", "FOLDER", "app", "checking", "main", "reading", "running", "verifying", "working"]

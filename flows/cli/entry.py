@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from flows import hurry
 from flows.cli import environment
 from flows.cli.app import app
 
@@ -17,6 +18,7 @@ class _Stopped(BaseException):
 
 def _stop(signum: int, frame: object) -> None:
     signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
+    hurry.begin(signum)
     raise _Stopped(signum)
 
 
@@ -42,6 +44,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _stop)
+    hurry.arm()
     try:
         environment.load()
         app(prog_name="ponderosa")

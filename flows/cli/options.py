@@ -19,6 +19,11 @@ DATABASE = os.path.join(FOLDER, "ponderosa.db")
 DatabaseOption = Annotated[str, typer.Option("--database", "-d", envvar="PONDEROSA_DATABASE", help="File or URL.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, and nothing else.")]
 PlainOption = Annotated[bool, typer.Option("--plain", help="The same work without Prefect.")]
+DetachOption = Annotated[bool, typer.Option("--detach", help="Plan only: `ponderosa worker` does the work.")]
+ClusterOption = Annotated[
+    str, typer.Option(help="Spread shards over a Dask cluster: local:PROCESSES or an address, HOST:PORT.")
+]
+ShardOption = Annotated[int, typer.Option("--shard", help="Problems that a worker takes on at a time.", min=1)]
 NameOption = Annotated[str, typer.Option(help="A name to find the run by.")]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Id, beginning of an id, name, or 'latest'.", autocompletion=completing.runs)

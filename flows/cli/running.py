@@ -12,12 +12,15 @@ from flows.cli.options import (
     DATABASE,
     Asked,
     BudgetsOption,
+    ClusterOption,
     DatabaseOption,
+    DetachOption,
     JsonOption,
     NameOption,
     PlainOption,
     RunArgument,
     SeedsOption,
+    ShardOption,
     StrategiesOption,
     StrategyOption,
     describes_runs,
@@ -54,6 +57,9 @@ def run(
     asked: Asked,
     name: NameOption = "",
     plain: PlainOption = False,
+    detach: DetachOption = False,
+    cluster: ClusterOption = "",
+    shard: ShardOption = 64,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
@@ -61,7 +67,7 @@ def run(
 
     A file with several runs is a sweep.
     """
-    _evaluate(*_planned(asked, name), database, plain, json)
+    _evaluate(*_planned(asked, name), database, plain, json, detach, cluster, shard)
 
 
 @app.command()
@@ -70,13 +76,16 @@ def sweep(
     asked: Asked,
     name: NameOption = "",
     plain: PlainOption = False,
+    detach: DetachOption = False,
+    cluster: ClusterOption = "",
+    shard: ShardOption = 64,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Evaluate every strategy at every budget and seed on one problem set."""
     if not asked.file and not asked.get("strategy"):
         raise ValueError("a sweep needs strategies: --strategy NAME for each, or --file FILE with its runs")
-    _evaluate(*_planned(asked, name), database, plain, json)
+    _evaluate(*_planned(asked, name), database, plain, json, detach, cluster, shard)
 
 
 @app.command()
@@ -149,10 +158,15 @@ def _planned(asked: Asked, name: str) -> tuple[list[RunSpec], list[str]]:
     return grid.asked(asked.file, {**asked, **({"name": name} if name else {})}, asked.settings)
 
 
-def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool, json: bool) -> None:
+def _evaluate(
+    specs: list[RunSpec], names: list[str], database: str, plain: bool, json: bool, detach: bool, cluster: str, shard: int
+) -> None:
     from flows import launch
 
-    _told(launch.launch(specs, names, database, plain), database, json)
+    if detach:
+        launch.submit(specs, names, database, shard)
+        return
+    _told(launch.launch(specs, names, database, plain, cluster, shard), database, json)
 
 
 def _told(ids: list[str], database: str, json: bool) -> None:
