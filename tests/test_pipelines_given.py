@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.models import BUNDLED
-from pipelines.train import labels, prm
+from pipelines.train import labels, prm, samples
 from pipelines.train.given import writable_file, writable_folder
 
 INIT = ["--init", str(BUNDLED["reward"])]
@@ -52,6 +52,14 @@ def test_labels_refuses_what_will_not_do_before_any_work(
     given = ["exact", "bundled", *(each.format(tmp=tmp_path) for each in words)]
     assert line.format(tmp=tmp_path) in said(labels.main, given, monkeypatch, capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_refuses_an_output_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(samples, "load_generator", no_work)
+    line = said(samples.main, ["bundled", str(tmp_path / "no" / "out.jsonl")], monkeypatch, capsys)
+    assert "out.jsonl cannot be written" in line
 
 
 def test_labels_refuses_a_generator_that_is_not_there(
