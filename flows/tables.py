@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from flows import records
+from flows import records, verdicts
 from flows.show import drawn, escaped, oneline
 from search.checks import one_of
 from search.select import SELECTORS, Entry, Selector
@@ -98,6 +98,8 @@ def compare(database: str, ids: Sequence[str], json: bool = False) -> int:
         found = queries.summary(opened, ids[0])
         out.print(comparison(opened, ids, f"{first.spec.problems}: {found.problems} problems"))
         failed = [(i, s.failed) for i in ids if (s := queries.summary(opened, i)).failed]
+        for run_id in ids:
+            verdicts.warn(opened, run_id)
     out.print(LEGEND)
     for run_id, count in failed:
         out.print(f"run {run_id}: {count} problems failed and count as wrong; ponderosa show {run_id}")
@@ -166,6 +168,8 @@ def show_run(opened: Database, wanted: str, problem: str | None, json: bool = Fa
         out.print(f"wasted      {found.wasted_tokens:,.0f} tokens of searches that were begun again")
     out.print()
     out.print(comparison(opened, [run.id]))
+    if counted := verdicts.line(opened, run.id):
+        out.print(f"\nverdicts    {counted}")
     _show_known_costs(found) if is_imported(run.spec) else _show_costs(found)
     _show_selectors(opened, run)
     _show_failures(opened, run)

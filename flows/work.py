@@ -53,6 +53,7 @@ from verifiers.canary import canaries
 from verifiers.code import ready
 from verifiers.extract import extractor_for
 from verifiers.grade import Graders, Verdict, grader_for
+from verifiers.references import unreadable
 from verifiers.registry import check_verifier, judges, load_verifier, require_sandbox
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def check(spec: RunSpec, problems: bool = True) -> None:
     if spec.encoder is not None:
         check_encoder(spec.encoder)
     if problems and spec.problems.name != "question":
-        ready(load_problems(spec.problems))
+        ready(load_problems(spec.problems, unreadable))
     here = weights(spec.generator, spec.verifier, spec.encoder, spec.small)
     if spec.weights != here:
         raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")

@@ -59,7 +59,8 @@ from store.runs import begin_run
 TIMES = {"created", "ended", "seconds", "queue_seconds", "generate_seconds", "verify_seconds", "embed_seconds", "store_seconds"}
 HOW_IT_WENT = {"tries", "error"}  # a worker that died before it wrote anything is held against what it was at
 SKIPPED = {"lease", "session"}
-CACHE = {"prompt_tokens", "cached_tokens", "recomputed_tokens", "flops"}  # depend on what the engine's memory still held
+# depend on what the memory of the engine, and of the reward model, still held
+CACHE = {"prompt_tokens", "cached_tokens", "recomputed_tokens", "verifier_tokens", "flops"}
 LIMIT = 120.0  # seconds that a child may take
 Row = dict[str, Any]
 
@@ -183,7 +184,9 @@ def contents(where: str, without: Iterable[str] = ()) -> dict[str, list[Row]]:
 def _kept(row: Mapping[str, Any], left_out: set[str]) -> Row:
     kept = {name: value for name, value in row.items() if name not in left_out}
     if "cost" in kept:
-        kept["cost"] = {name: value for name, value in json.loads(kept["cost"]).items() if name not in left_out}
+        # a verifier's reply has its tokens, what its memory did not hold, by that name
+        memory = {"tokens"} if "verifier_tokens" in left_out and kept.get("kind") == "verify" else set()
+        kept["cost"] = {name: value for name, value in json.loads(kept["cost"]).items() if name not in left_out | memory}
     return kept
 
 

@@ -53,6 +53,60 @@ def test_the_first_row_tells_the_style(row: dict[str, object], problem: Problem,
     assert load_jsonl(write(tmp_path, row)) == [problem]
 
 
+TESTS = {"suite": "assert f(1) == 2"}
+PLAIN, CODE = {"question": "Q?", "answer": "2"}, {"question": "Write f.", "tests": TESTS}
+
+
+@pytest.mark.parametrize(
+    ("rows", "styles"),
+    [
+        ([PLAIN, {**CODE, "answer": "f = ..."}], ["generic", "code"]),
+        ([PLAIN, CODE], ["generic", "code"]),
+        ([CODE, PLAIN], ["code", "generic"]),
+        ([{**PLAIN, "tests": None}, {**CODE, "answer": None}], ["generic", "code"]),
+        ([PLAIN, {"numbers": [3, 4], "target": 7}, {"problem": "P", "answer": "x"}], ["generic", "countdown", "math"]),
+        ([{"question": None, "prompt": "P", "answer": "1"}], ["generic"]),
+    ],
+)
+def test_each_row_of_a_mixed_file_is_read_by_its_own_fields(rows: list[object], styles: list[str], tmp_path: Path) -> None:
+    """The first row told for all: the tests of a later one were not read, and nobody said so."""
+    found = load_jsonl(write(tmp_path, *rows))
+    assert [each.meta["style"] for each in found] == styles
+    assert [each.source for each in found] == [f"{style}/set" for style in styles]
+    assert ["tests" in each.meta for each in found] == [style == "code" for style in styles]
+
+
+def test_tests_are_read_where_the_question_is_named_and_refused_where_a_style_would_ignore_them(tmp_path: Path) -> None:
+    file = write(tmp_path, {"q": "Q?", "answer": "2"}, {"q": "Write f.", "tests": TESTS})
+    assert [each.meta["style"] for each in load_jsonl(file, question="q")] == ["generic", "code"]
+    with pytest.raises(DataError, match=r"set\.jsonl:2: field 'tests' is not read by style generic; take style auto or code"):
+        load_jsonl(file, question="q", style="generic")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"options": ["3", "4", " 3"]}, "field 'options' has '3' twice, as A and C; make them differ"),
+        ({"tolerance": 0.1}, "field 'tolerance' is for grader 'numeric'; write \"grader\": \"numeric\", or remove the field"),
+        ({"relative": 0.1, "grader": "math"}, "field 'relative' is for grader 'numeric'"),
+        ({"tolerence": 0.1, "grader": "numeric"}, "field 'tolerence' is not known; write 'tolerance' if that is meant"),
+        ({"Options": ["1", "2"]}, "field 'Options' is not known; write 'options' if that is meant"),
+        ({"test": TESTS}, "field 'test' is not known; write 'tests' if that is meant"),
+        ({"grade": "numeric"}, "field 'grade' is not known; write 'grader' if that is meant"),
+    ],
+)
+def test_what_would_be_ignored_in_grading_is_refused_with_its_line(more: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_jsonl(write(tmp_path, ROW, {**ROW, "id": "b", **more}))
+    assert f"set.jsonl:2: {said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_unknown_fields_are_the_files_own_affair(tmp_path: Path) -> None:
+    more = {"grade": 8, "subject": "x", "choices": [], "relation": 1, "text": "", "difficulty": 3, "option": "B"}
+    assert len(load_jsonl(write(tmp_path, {**ROW, **more, "options": ["2", "3"]}))) == 1
+
+
 def test_digits_as_text_are_aime_where_the_file_says_so(tmp_path: Path) -> None:
     row = {"problem": "P", "answer": "025"}
     assert load_jsonl(write(tmp_path, row, name="aime_2025.jsonl"))[0].answer == "25"

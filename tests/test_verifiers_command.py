@@ -168,9 +168,8 @@ def test_a_command_is_held_as_a_program_is(folder: Path) -> None:
         return found
 
     limits = "import os, resource\nmb = resource.getrlimit(resource.RLIMIT_AS)[0] >> 20\n"
-    assert said(limits + "print('{\"value\": %d}' % (os.getuid() != 0 and mb == 100))", memory=100, verdict="json").parts == (
-        1.0,
-    )
+    held = limits + "print('{\"value\": %d}' % (os.getuid() != 0 and mb == 100))"
+    assert said(held, memory=100, verdict="json").parts == (1.0,)
     assert said("import socket\nsocket.socket()").parts == (0.0,)  # an exception is exit status 1
     assert said("open('/tmp/x', 'w').write('x')\nprint('{\"value\": 0.5}')", verdict="json").parts == (0.5,)
     assert said("import time\ntime.sleep(9)", seconds=0.3).reason == "the command took more than 0.3 s"

@@ -134,6 +134,9 @@ def test_a_verdicts_place_is_where_its_word_stands() -> None:
         ("thinkprm", "It may be \\boxed{correct} or not.\nStep 1: \\boxed{correct}", 1, (1.0,)),  # within a line: no verdict
         ("thinkprm", "<think>\\boxed{correct}\n\\boxed{incorrect}</think>\nAnswer: no", 2, (1.0, 0.0)),
         ("thinkprm", "\\boxed{right}", 1, None),
+        ("thinkprm", "1: \\boxed{correct}\n2: \\boxed{incorrect}", 4, (1.0, 0.0, 0.0, 0.0)),  # it stops at the first wrong one
+        ("thinkprm", "1: \\boxed{correct}\n2: \\boxed{correct}", 4, None),
+        ("thinkprm", "1: \\boxed{incorrect}\n2: \\boxed{correct}", 4, None),
     ],
 )
 def test_verdicts_on_steps_are_as_many_as_steps_or_none(

@@ -566,6 +566,53 @@ def test_a_suite_says_that_its_verdict_can_be_forged() -> None:
     )
 
 
+def test_a_suite_that_is_no_python_is_not_the_programs_fault() -> None:
+    assert judge({"suite": "assert ("}, "x = 1")[0] == "error"
+    assert "the suite is no Python: SyntaxError" in judge({"suite": "assert ("}, "x = (")[1]
+
+
+@pytest.mark.parametrize("source", ["def add(a, b): return a +", "  x = 1\n y = 2", "x = 1\0", "\ud800"])
+def test_only_a_program_that_cannot_be_compiled_is_unparsed(source: str) -> None:
+    assert judge(ADD, source).verdict == "unparsed"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def add(a, b): raise SyntaxError('x')",
+        "def add(a, b): exec('1 +')",
+        'import os\ndef add(a, b):\n    os.write(3, b\'["suite", "SyntaxError"]\')\n    os._exit(0)',
+    ],
+)
+def test_a_program_that_raises_a_syntax_error_is_wrong(source: str) -> None:
+    """It went by the exception's name."""
+    assert judge(ADD, source).verdict == "wrong"
+
+
+def test_much_right_output_in_many_tests_is_right() -> None:
+    """The cap of the whole run was eight times one test's, after escapes: test 19 of 20 was wrong."""
+    tests = {"stdin": [{"input": f"{i}\n", "output": f"{i} \u00e9\n" * 45_000} for i in range(20)]}
+    program = "n = input()\nprint((n + ' \u00e9\\n') * 45000, end='')"
+    assert judge(tests, program) == ("correct", "")
+
+
+def test_more_than_the_run_may_have_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "MOST", 2)
+    tests = {"stdin": [{"input": "", "output": "x" * 900_000}] * 4}
+    verdict, detail = judge(tests, "print('x' * 900000)")
+    assert (verdict, detail[:37]) == ("error", "test 3 of 4: the tests before it were")
+    assert judge(tests, "print('y' * 900000)") == ("wrong", "test 1 of 4: not what is expected")
+
+
+def test_who_stops_the_process_that_judges_does_not_hold_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lasted as long as twenty tests may take, up to a minute."""
+    monkeypatch.setattr("verifiers.code.START", 2.0)
+    stop = "import os, signal\ndef add(a, b):\n    os.kill(os.getppid(), signal.SIGSTOP)\n    return a + b"
+    began = time.monotonic()
+    assert judge({**ADD, "seconds": 0.5}, stop) == ("timeout", "test 1 of 2: the whole run's limit")
+    assert time.monotonic() - began < 8
+
+
 # ------------------------------------------------------------------------------------------------------ values, and absence
 
 
@@ -585,12 +632,21 @@ def test_values_are_compared_with_their_types(expected: Any, given: Any, right: 
 @pytest.mark.parametrize(
     ("expected", "given", "right"),
     [
-        *(("3\n", "3", True), ("3", "3  \n\n", True), ("1 2", "1  2", True), ("1 2", "1\n2", False), ("Yes", "yes", False)),
+        *(("3\n", "3", True), ("3", "3  \n\n", True), ("1 2", "1  2", False), ("1 2", "1\n2", False), ("Yes", "yes", False)),
         *(("0.5", "0.50000001", True), ("0.5", "0.51", False), ("5", "5.0", False), ("", "\n", True), ("", "x", False)),
-        *(("0.5", "nan", False), ("nan.", "1", False)),
+        *(
+            ("0.5", "nan", False),
+            ("nan.", "1", False),
+            ("a 0.5  b", "a 0.50000001  b", True),
+            ("a 0.5  b", "a 0.50000001 b", False),
+        ),
+        *(("  *\n ***\n*****\n", "*\n***\n*****\n", False), ("  *\n ***", "  *  \n ***\t\r\n\n \n", True)),
+        *(("a\n\nb", "a\nb", False), ("x", "\nx", False), ("a b", "a\u2028b", False), ("a\tb", "a b", False)),
     ],
 )
-def test_outputs_are_compared_by_lines_and_words(expected: str, given: str, right: bool) -> None:
+def test_outputs_are_compared_line_by_line_and_only_what_ends_a_line_does_not_count(
+    expected: str, given: str, right: bool
+) -> None:
     assert same_output(expected, given) is right
 
 

@@ -79,7 +79,7 @@ class Child:
     """One grading process, one request at a time; safe to share between threads.
 
     `seconds` is the wall limit of one request, from when the process is up: a start has a limit of its own (START_SECONDS), so
-    that no verdict depends on how long the imports take. The child's own limits are below it, so that the kill is the exception.
+    that no verdict depends on how long imports take. The child's own limits are below it, so that the kill is the exception.
     """
 
     def __init__(self, seconds: float = 5.0) -> None:

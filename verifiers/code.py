@@ -1,8 +1,8 @@
 """The grader `code`: a program on the tests of its problem, in the sandbox; what is expected never goes in.
 
 Correct where every test gives what is expected (`sandbox.same`, `sandbox.same_output`); unparsed where there is no program, or
-one that is no Python; timeout where a test takes longer than it may; error where no sandbox could be made. All else is wrong,
-with the first test that fails.
+one that is no Python; timeout where a test takes longer than it may; error where no sandbox could be made, where a suite is no
+Python, and where the outputs of all tests are more than the run may have. All else is wrong, with the first test that fails.
 
 A suite (tests that are code) runs inside, after the program and in its process: its verdict can be forged by the program, and
 is given with `forgeable_verdict` in the detail and by a grader of another name, `code-forgeable`.
@@ -19,9 +19,9 @@ from search.types import Problem
 from .sandbox import How, Limits, Ran, Result, require, run, same, same_output
 
 CODE = ("code", FORGEABLE)  # the graders' names
-WHOLE = 60.0  # seconds that the tests of one program may take together
+WHOLE = 60.0  # seconds that the tests of one program may take together, at most
+START, FORK = 5.0, 0.1  # seconds for what runs first inside, and for the start of each test, on a busy machine
 MARK = "forgeable_verdict: the suite ran in the program's own process"
-SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 
 
 class Found(NamedTuple):
@@ -35,7 +35,8 @@ def judge(tests: Mapping[str, Any], program: str) -> Found:
     """The verdict on a program. Raises sandbox.Unavailable where there is no sandbox at all."""
     require()
     seconds = float(tests.get("seconds", 5.0))
-    limits = Limits(seconds=min(WHOLE, seconds * 20 + 5), cpu=int(seconds) + 1)
+    count = len(tests.get("calls") or tests.get("stdin") or [None])  # a suite is one
+    limits = Limits(seconds=min(WHOLE, count * (seconds + FORK) + START), cpu=int(seconds) + 1)
     entry = str(tests.get("entry", ""))
     if "suite" in tests:
         found = _judged(run(program, "suite", [tests["suite"]], entry, seconds, limits), [True])
@@ -68,11 +69,16 @@ def _judged(ran: Ran, right: list[bool]) -> Found:
                 return Found("wrong", f"{at}: not what is expected")
             case How.TIMEOUT:
                 return Found("timeout", f"{at}: {result.detail or 'more time than it may take'}")
+            case How.FLOOD if result.detail:
+                return Found("error", f"{at}: the tests before it were met, but all outputs are more than one run may have")
             case How.FLOOD:
                 return Found("wrong", f"{at}: more output than it may have")
+            case How.UNREAD:
+                return Found("unparsed", f"the program is no Python: {result.detail}")
+            case How.UNFIT:
+                return Found("error", f"the suite is no Python: {result.detail}")
             case _:
-                syntax = result.detail.split(":")[0] in SYNTAX
-                return Found("unparsed" if syntax else "wrong", f"{at}: {result.detail or result.how}")
+                return Found("wrong", f"{at}: {result.detail or result.how}")
     return Found("correct")
 
 

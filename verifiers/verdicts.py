@@ -52,6 +52,7 @@ class Form:
     values: Mapping[str, float]
     step: re.Pattern[str] | None = None  # a whole line; None: steps are not judged
     step_values: Mapping[str, float] | None = None
+    stops: bool = False  # a check may end at the first wrong step, and what follows is wrong with it
 
     def asked(self, question: str, steps: Sequence[str], nonce: str) -> str:
         """The user turn."""
@@ -67,7 +68,8 @@ class Form:
         return _span(found[0], lines[-1][1], self.values)
 
     def stepwise(self, text: str, count: int) -> tuple[Span, ...] | None:
-        """One verdict a step; None where there are fewer or more lines with one than there are steps."""
+        """One verdict a step; None where there are fewer or more lines with one than there are steps. Where the form stops at
+        the first wrong step, its verdict is that of all after it."""
         assert self.step is not None
         assert self.step_values is not None
         # some models judge within their thoughts, and say the result after
@@ -76,8 +78,14 @@ class Form:
             found = [(match, at) for said, at in lines if (match := self.step.fullmatch(said))]
             if found:
                 spans = tuple(_span(match, at, self.step_values) for match, at in found)
+                if self.stops and len(spans) < count and _first_wrong(spans) == len(spans) - 1:
+                    spans += (spans[-1],) * (count - len(spans))
                 return spans if len(spans) == count else None
         return None
+
+
+def _first_wrong(spans: Sequence[Span]) -> int | None:
+    return next((i for i, span in enumerate(spans) if span.value < 0.5), None)
 
 
 def _thoughtless(text: str) -> str:
@@ -114,6 +122,7 @@ FORMS: dict[str, Form] = {
         YESNO,
         re.compile(r".*\\boxed\{(correct|incorrect)\}\.?"),
         BOXED,
+        stops=True,
     ),
     "yesno": Form(
         _SOLUTION + "Is its final answer correct? Reply with one line and nothing else, X being Yes or No:\nVerdict: X",

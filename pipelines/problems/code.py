@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,9 +47,24 @@ def cases_of(value: Any) -> dict[str, Any]:
     if kinds[0] == "suite":
         if not isinstance(value["suite"], str) or not value["suite"].strip():
             raise ValueError(f"field 'suite' of tests must be code, not {json.dumps(value['suite'])[:60]}")
+        _check_suite(value["suite"])
     else:
         _check_pairs(kinds[0], value[kinds[0]])
     return dict(value)
+
+
+def _check_suite(suite: str) -> None:
+    """A suite that is no Python would fail every program. It is compiled, and not run."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(suite, "suite", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        at, text = f", its line {error.lineno}" * bool(error.lineno), " ".join((error.text or "").split())
+        said = ": ".join(filter(None, (error.msg, text[:60])))
+        raise ValueError(f"field 'suite' of tests is no Python{at}: {said}") from None
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        raise ValueError(f"field 'suite' of tests is no Python: {str(error)[:80] or type(error).__name__}") from None
 
 
 def _check_entry(value: Mapping[str, Any], kind: str) -> None:

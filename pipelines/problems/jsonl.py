@@ -7,19 +7,21 @@ blank lines are no errors.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from search.checks import one_of, positive
 from search.types import Problem
 
-from .graded import graded
+from .graded import graded, misspelt
 from .prompts import PROMPTS, ask
-from .rows import QUESTIONS, READERS, Read, generic, style_of
+from .rows import QUESTIONS, READERS, Read, code, generic, shape_of, style_of
 
 LONGEST_LINE = 1_000_000  # bytes
 STYLES = ("auto", *READERS)
+Check = Callable[[Problem], str]  # what is wrong with a problem's reference; "" for nothing
 COUNTDOWN_RULES = " Use each number exactly once, with + - * / and brackets; the answer is the expression."
 
 
@@ -37,10 +39,12 @@ def load_jsonl(
     question: str = "",
     answer: str = "",
     id: str = "",
+    check: Check | None = None,
 ) -> list[Problem]:
     """The problems of a file, in its order, the first `limit` of them (the whole file is checked in any case).
 
-    With style "auto" the first row tells. `question`, `answer` and `id` name the fields of a file of any other kind.
+    With style "auto" the fields of a row tell, and of rows with the same fields the first. `question`, `answer` and `id` name
+    the fields of a file of any other kind. `check` is asked of every problem, as it is read.
     Raises DataError with "FILE:LINE: reason", and ValueError for a parameter that will not do.
     """
     one_of("style", style, STYLES)
@@ -52,22 +56,58 @@ def load_jsonl(
     file = _file(path)
     problems: list[Problem] = []
     lines: dict[str, int] = {}
+    styles = _Styles(style, question, answer, file.name)
     for line, row in _rows(file):
-        if style == "auto":
-            style = "generic" if question or answer else style_of(row, file.name) or _no_style(file, line, row)
         try:
-            read = generic(row, question, answer) if style == "generic" else READERS[style](row)
+            own, read = styles.read(row)
+            misspelt(row, (question, answer, id))
             read.meta.update(graded(row, read.meta))
             name = _id(row, id) or f"{file.stem}-{len(problems)}"
+            if name in lines:
+                raise ValueError(f"duplicate id '{name[:80]}', first on line {lines[name]}")
+            lines[name] = line
+            problems.append(_problem(name, read, own, file, prompt))
+            if check is not None and (wrong := check(problems[-1])):
+                raise ValueError(wrong)
         except ValueError as problem:
             raise DataError(f"{file}:{line}: {problem}") from None
-        if name in lines:
-            raise DataError(f"{file}:{line}: duplicate id '{name[:80]}', first on line {lines[name]}")
-        lines[name] = line
-        problems.append(_problem(name, read, style, file, prompt))
     if not problems:
         raise DataError(f"{file}: dataset has 0 problems")
     return problems[:limit]
+
+
+@dataclass(slots=True)
+class _Styles:
+    """Which style each row of a file is read by."""
+
+    asked: str
+    question: str  # fields that are named; "" where none is
+    answer: str
+    file: str
+    found: dict[tuple[str, ...], str] = field(default_factory=dict)  # by the fields of a row
+
+    def read(self, row: dict[str, Any]) -> tuple[str, Read]:
+        """A row's style and what it says. ValueError with the reason where it is not of that style."""
+        style = self._of(row)
+        if style == "code":
+            return style, code(row, self.question)
+        if "tests" in shape_of(row):
+            raise ValueError(f"field 'tests' is not read by style {style}; take style auto or code, or remove the field")
+        return style, generic(row, self.question, self.answer) if style == "generic" else READERS[style](row)
+
+    def _of(self, row: dict[str, Any]) -> str:
+        if self.asked != "auto":
+            return self.asked
+        shape = shape_of(row)
+        if self.question or self.answer:
+            return "code" if "tests" in shape else "generic"
+        if shape not in self.found:
+            style = style_of(row, self.file)
+            if not style and not self.found:
+                _no_style(row)
+            # where other rows were read, this one lacks a field: its reader says which
+            self.found[shape] = style or "generic"
+        return self.found[shape]
 
 
 def _problem(name: str, read: Read, style: str, file: Path, prompt: str) -> Problem:
@@ -92,10 +132,10 @@ def _id(row: dict[str, Any], name: str) -> str:
     return str(value)
 
 
-def _no_style(file: Path, line: int, row: dict[str, Any]) -> NoReturn:
+def _no_style(row: dict[str, Any]) -> NoReturn:
     fields = ", ".join(map(str, row))[:120] or "none"
     known = f"one of {', '.join(QUESTIONS)} and answer, or numbers and target; or name them with question= and answer="
-    raise DataError(f"{file}:{line}: no known fields (fields: {fields}; known: {known})")
+    raise ValueError(f"no known fields (fields: {fields}; known: {known})")
 
 
 def _file(path: str | Path) -> Path:

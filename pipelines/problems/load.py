@@ -14,20 +14,23 @@ from search.checks import one_of
 from search.types import Part, Problem
 
 from . import FAMILIES
-from .jsonl import load_jsonl
+from .jsonl import Check, load_jsonl
 from .synthetic import synthetic
 
 SYNTHETIC_PARAMS = ("split", "count", "seed", "levels")
 JSONL_PARAMS = ("file", "style", "limit", "prompt", "question", "answer", "id")
 
 
-def load_problems(part: Part) -> list[Problem]:
-    """The problems a part names. ValueError for an unknown name or parameter, DataError for a file that will not do."""
+def load_problems(part: Part, check: Check | None = None) -> list[Problem]:
+    """The problems a part names. ValueError for an unknown name or parameter, DataError for a file that will not do.
+
+    `check` says what is wrong with the reference of a problem of a file ("": nothing): graders are not known here.
+    """
     one_of("problem set", part.name, [*FAMILIES, "jsonl"])
     known = JSONL_PARAMS if part.name == "jsonl" else SYNTHETIC_PARAMS
     for name in part.params:
         one_of(f"parameter of {part.name}", name, known)
-    return _from_file(part.params) if part.name == "jsonl" else _from_family(part.name, part.params)
+    return _from_file(part.params, check) if part.name == "jsonl" else _from_family(part.name, part.params)
 
 
 def _from_family(name: str, params: Mapping[str, Any]) -> list[Problem]:
@@ -41,13 +44,14 @@ def _from_family(name: str, params: Mapping[str, Any]) -> list[Problem]:
     )
 
 
-def _from_file(params: Mapping[str, Any]) -> list[Problem]:
+def _from_file(params: Mapping[str, Any], check: Check | None) -> list[Problem]:
     if not params.get("file"):
         raise ValueError("jsonl needs file=PATH")
     limit = params.get("limit")
     return load_jsonl(
         params["file"],
         limit=None if limit is None else _integer("limit", limit),
+        check=check,
         **{name: str(value) for name, value in params.items() if name not in ("file", "limit")},
     )
 

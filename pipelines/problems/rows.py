@@ -13,6 +13,7 @@ from typing import Any
 from .code import cases_of, grader_of, named
 
 QUESTIONS = ("prompt", "question", "problem")
+SHAPES = ("tests", "numbers", "nums", "target", *QUESTIONS)  # fields that tell rows of one file apart
 HASHES = re.compile(r"####[ \t]*([^\n]+?)\s*$")
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?", re.ASCII)
 Json = Mapping[str, Any]
@@ -97,17 +98,25 @@ def countdown(row: Json) -> Read:
 
 def generic(row: Json, question: str = "", answer: str = "") -> Read:
     """prompt, question or problem; answer. Or the fields that are named."""
-    name = question or next((name for name in QUESTIONS if name in row), "")
+    name = question or _first(row)
     if not name:
         raise ValueError(f"no field {', '.join(QUESTIONS)} (fields: {', '.join(map(str, row))[:120] or 'none'})")
     return Read(text(row, name), scalar(row, answer or "answer"))
 
 
-def code(row: Json) -> Read:
-    """prompt, question or problem; tests: see pipelines.problems.code. What stands for the answer is the tests' name."""
-    name = next((name for name in QUESTIONS if name in row), "prompt")
+def code(row: Json, question: str = "") -> Read:
+    """prompt, question or problem, or the field that is named; tests: see pipelines.problems.code. What stands for the answer
+    is the tests' name."""
+    name = question or _first(row) or "prompt"
     tests = cases_of(_present(row, "tests"))
     return Read(text(row, name), named(tests), {"grader": grader_of(tests), "tests": tests})
+
+
+def _first(row: Json) -> str:
+    """The field that holds the question; "" where there is none. Sets whose rows are of several kinds have null in what is not
+    theirs."""
+    named = [name for name in QUESTIONS if name in row]
+    return next((name for name in named if row[name] is not None), named[0] if named else "")
 
 
 READERS: dict[str, Callable[[Json], Read]] = {
@@ -120,25 +129,30 @@ READERS: dict[str, Callable[[Json], Read]] = {
 }
 
 
+def shape_of(row: Json) -> tuple[str, ...]:
+    """Which of the fields that tell the kinds of rows apart a row has; null is none."""
+    return tuple(name for name in SHAPES if row.get(name) is not None)
+
+
 def style_of(row: Json, name: str = "") -> str:
-    """The style of a first row; `name` is the file's. "" where no style fits.
+    """The style of the first row of its shape; `name` is the file's. "" where no style fits.
 
     A bare integer answer to a `problem` is AIME's, and digits as text are where the file's name says so.
     """
-    answer = row.get("answer")
-    if ("numbers" in row or "nums" in row) and "target" in row:
+    answer, has = row.get("answer"), shape_of(row)
+    if ("numbers" in has or "nums" in has) and "target" in has:
         return "countdown"
-    if "tests" in row:
+    if "tests" in has:
         return "code"
     if answer is None:
         return ""
-    if "question" in row and isinstance(answer, str) and "####" in answer:
+    if "question" in has and isinstance(answer, str) and "####" in answer:
         return "gsm8k"
-    if "problem" in row:
+    if "problem" in has:
         integer = type(answer) is int and 0 <= answer <= 999
         named = "aime" in name.lower() and re.fullmatch(r"\d{1,3}", str(answer))
         return "aime" if integer or named else "math"
-    return "generic" if any(field in row for field in QUESTIONS) else ""
+    return "generic" if any(field in has for field in QUESTIONS) else ""
 
 
-__all__ = ["QUESTIONS", "READERS", "Read", "generic", "style_of"]
+__all__ = ["QUESTIONS", "READERS", "Read", "code", "generic", "shape_of", "style_of"]

@@ -23,9 +23,10 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.models import load_generator
+from pipelines.models import ModelError, load_generator
 from pipelines.problems import FAMILIES, Instance
 from pipelines.train import annotator, omega, spare
+from pipelines.train.given import Refused, least, refusing, writable_file
 from pipelines.train.labelled import Sample, write
 from pipelines.train.rollouts import Drawn, Rollouts, Source, Steps, ended, shepherd
 from pipelines.train.samples import SEED, SHARES, Solution, problems, sampled
@@ -172,7 +173,7 @@ def distinct(solutions: Sequence[Solution]) -> list[Solution]:
     return list({(s.instance.key, s.steps): s for s in solutions}.values())
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", choices=[*METHODS, "spare-text"])
     parser.add_argument("generator")
@@ -185,13 +186,29 @@ def main() -> None:
     parser.add_argument("--grown", action="store_true", help="omega: search and add completions drawn on the way")
     parser.add_argument("--annotator", help="spare-text: the language model that is asked; default: the generator")
     parser.add_argument("--seed", type=int, default=SEED)
-    options = parser.parse_args()
-    model = load_generator(options.generator)
-    shares = {name: SHARES[name] for name in options.families}
-    asked = problems(shares, options.problems, options.seed)
+    return parser
+
+
+def checked(options: argparse.Namespace) -> list[Instance]:
+    """The problems that are asked for. Raises Refused where what is given will not do; nothing is loaded before."""
+    least(1, problems=options.problems, each=options.each, rollouts=options.rollouts, searches=options.searches)
+    writable_file(options.out)
+    asked = problems({name: SHARES[name] for name in options.families}, options.problems, options.seed)
+    if not asked:
+        raise Refused(f"--problems {options.problems} over {len(options.families)} families is none of each; ask for more")
+    return asked
+
+
+def main() -> None:
+    options = parser().parse_args()
+    with refusing(Refused):
+        asked = checked(options)
+    with refusing(ModelError):
+        model = load_generator(options.generator)
+        other = load_generator(options.annotator) if options.annotator else model
     solutions = distinct(sampled(model, asked, options.each, options.seed))
     if options.method == "spare-text":
-        method = by_annotator(annotator.asking(load_generator(options.annotator) if options.annotator else model))
+        method = by_annotator(annotator.asking(other))
     elif options.method == "omega":
         method = by_halving(options.searches, options.grown)
     else:

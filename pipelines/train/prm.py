@@ -28,6 +28,8 @@ from torch.nn import functional as F
 
 from pipelines.train.card import commit_now, write_card
 from pipelines.train.generator import shape
+from pipelines.train.given import Refused, above_zero, folder_with, least, readable_file, refusing, writable_folder
+from pipelines.train.given import shares as in_range
 from pipelines.train.labelled import read
 from pipelines.train.measures import auc
 from pipelines.train.muon import MuonAdamW, warm_then_linear
@@ -157,6 +159,28 @@ def parser() -> argparse.ArgumentParser:
     return given
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raises Refused where what is given will not do, before anything is loaded or a hub is asked."""
+    above_zero(minutes=options.minutes, lr=options.lr)
+    least(1, tokens=options.tokens, batch_tokens=options.batch_tokens, ramp=options.ramp)
+    least(TOP, layers=options.layers)
+    least(64, hidden=options.hidden)
+    in_range(own=options.own, drills=options.drills, pages=options.pages, td=options.td)
+    source = options.init or options.grow or options.tokenizer
+    if source is None:
+        raise Refused("none of --init, --grow and --tokenizer is given; name the folder that the tokenizer is read from")
+    for model in filter(None, (options.init, options.grow)):
+        folder_with(model, "config.json")
+    folder_with(source, "tokenizer_config.json")
+    if options.samples:
+        readable_file(options.samples)
+        try:
+            read(options.samples)
+        except ValueError as error:
+            raise Refused(error) from None
+    writable_folder(options.folder)
+
+
 def begun(options: argparse.Namespace) -> tuple[Any, Any]:
     """(model, tokenizer) that the training starts from."""
     from transformers import AutoModelForTokenClassification, AutoTokenizer, LlamaConfig, LlamaForTokenClassification
@@ -223,10 +247,13 @@ def train(options: argparse.Namespace) -> Loop:
 
 
 def main() -> None:
-    train(parser().parse_args())
+    options = parser().parse_args()
+    with refusing(Refused):
+        check(options)
+    train(options)
 
 
 if __name__ == "__main__":
     main()
 
-__all__ = ["Loop", "auc", "begun", "grow", "judged", "parser", "shares", "train"]
+__all__ = ["Loop", "auc", "begun", "check", "grow", "judged", "parser", "shares", "train"]

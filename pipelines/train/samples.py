@@ -18,6 +18,7 @@ from pathlib import Path
 from pipelines.models import TextModel, load_generator
 from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.problems.instance import Split
+from pipelines.train.given import Refused, least, refusing, writable_file
 from pipelines.train.labelled import Sample, write
 from pipelines.train.rollouts import LIMIT, Steps, pieces, right
 from pipelines.train.sequences import replaced
@@ -90,6 +91,9 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=6)
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
+    with refusing(Refused):
+        least(1, problems=options.problems, each=options.each)
+        writable_file(options.out)
     asked = problems(SHARES, options.problems, options.seed)
     write(exactly(sampled(load_generator(options.generator), asked, options.each, options.seed)), options.out)
 

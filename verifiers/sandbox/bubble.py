@@ -155,7 +155,7 @@ def _readable(fd: int, until: float | None = None) -> bool:
 def _conversation(process: subprocess.Popen[bytes], feed: bytes, limits: Limits, until: float) -> tuple[Ended, bytes, bytes]:
     """Feeds and reads until both of its outputs are closed, the time is up or the cap is reached."""
     fed, *outputs = (_unblocked(pipe) for pipe in (process.stdin, process.stdout, process.stderr))
-    got, reading, rest, ended = dict.fromkeys(outputs, b""), set(outputs), memoryview(feed), Ended.ITSELF
+    got, reading, rest, ended = {end: bytearray() for end in outputs}, set(outputs), memoryview(feed), Ended.ITSELF
     with selectors.DefaultSelector() as selector:
         for end in (fed, *outputs):
             selector.register(end, selectors.EVENT_WRITE if end == fed else selectors.EVENT_READ)
@@ -176,7 +176,7 @@ def _conversation(process: subprocess.Popen[bytes], feed: bytes, limits: Limits,
                     reading.discard(end)
                 elif len(got[end]) > limits.output:
                     ended = Ended.FLOOD
-    output, errors = (got[end][: limits.output] for end in outputs)
+    output, errors = (bytes(memoryview(got[end])[: limits.output]) for end in outputs)
     return ended, output, errors
 
 

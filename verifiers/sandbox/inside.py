@@ -65,20 +65,34 @@ def called(scope: Any, entry: str, arguments: Any) -> Any:
     return found(*arguments)
 
 
+def compiled(source: str, name: str) -> Any:
+    """The code, or what keeps it from being compiled, as text."""
+    try:
+        return compile(source, name, "exec", dont_inherit=True)
+    except BaseException as error:
+        return (type(error).__name__ + ": " + str(error))[:TAIL]
+
+
 def performed(job: Any, test: Any) -> list[Any]:
-    """One test, in the child: whether it went well, and its value or what went wrong."""
+    """One test, in the child: whether it went well, and its value or what went wrong. In place of whether: "program" where
+    that is no Python, "suite" where the suite is none; then nothing is run."""
     imported = job["kind"] in ("call", "suite")
+    program, suite = compiled(job["source"], "program"), compiled(test if job["kind"] == "suite" else "", "suite")
+    if type(suite) is str:
+        return ["suite", suite]
+    if type(program) is str:
+        return ["program", program]
     scope = {"__name__": "candidate" if imported else "__main__", "__builtins__": __builtins__}
     try:
         try:
-            exec(compile(job["source"], "program", "exec", dont_inherit=True), scope)
+            exec(program, scope)
         except SystemExit as error:
             if imported or error.code not in (None, 0):
                 raise
         if job["kind"] == "call":
             return [True, plain(called(scope, job["entry"], test))]
         if job["kind"] == "suite":
-            exec(compile(test, "suite", "exec", dont_inherit=True), scope)
+            exec(suite, scope)
             if job["entry"] and "check" in scope:
                 scope["check"](scope[job["entry"]])  # type: ignore[operator]
             return [True, None]
@@ -204,7 +218,7 @@ def main() -> None:
     say(b"ready\n")
     for test in job["tests"]:
         result = tested(job, test)
-        say(json.dumps(result).encode() + b"\n")
+        say(json.dumps(result, ensure_ascii=False).encode() + b"\n")  # without escapes: text takes no more room than it has
         if result[0] in NOT_RUN_ON:
             break
     say(exactly(32) + b"\n")

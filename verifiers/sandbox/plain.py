@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 LARGEST = 1 << 20  # characters of one value
 DEEPEST = 60
 TOLERANCE = 1e-6  # relative, and absolute near 0
+SPACES = re.compile(r"(\s+)")
 
 
 def parsed(text: str) -> Any:
@@ -76,11 +78,18 @@ def _near(expected: float, given: float) -> bool:
 
 def same_output(expected: str, given: str) -> bool:
     """Whether two printed outputs are the same, line by line: the spaces at the ends of lines and the empty lines at the end do
-    not count, nor how many spaces are between two words; a number with a decimal point may differ as in `same`."""
-    wanted, got = ([line.split() for line in text.rstrip().splitlines()] for text in (expected, given))
-    return len(wanted) == len(got) and all(
-        len(a) == len(b) and all(_same_word(x, y) for x, y in zip(a, b, strict=True)) for a, b in zip(wanted, got, strict=True)
-    )
+    not count, all others do; a number with a decimal point may differ as in `same`."""
+    wanted, got = ([line.rstrip() for line in text.rstrip().split("\n")] for text in (expected, given))
+    return len(wanted) == len(got) and all(map(_same_line, wanted, got))
+
+
+def _same_line(expected: str, given: str) -> bool:
+    if expected == given:
+        return True
+    if "." not in expected:
+        return False
+    words, others = SPACES.split(expected), SPACES.split(given)  # words, with what is between them
+    return len(words) == len(others) and all(map(_same_word, words, others))
 
 
 def _same_word(expected: str, given: str) -> bool:

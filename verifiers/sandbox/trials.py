@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -19,7 +19,8 @@ from .limits import Ended, Limits, Outcome
 from .plain import parsed
 
 READY = b"ready\n"  # what the sandbox says before it runs anything
-RUN = 8  # times the output that one test may have
+ONE, EACH, MOST = 12, 3, 64  # of the output that one test may have: for any one, for each, for the whole run at most
+WHOLE = "the whole run's limit"
 Kind = Literal["call", "stdin", "program", "suite"]
 
 
@@ -31,6 +32,8 @@ class How(StrEnum):
     TIMEOUT = "timeout"
     FLOOD = "flood"
     UNRUN = "unrun"  # the run ended before it
+    UNREAD = "unread"  # the program is no Python, and was not run
+    UNFIT = "unfit"  # the suite is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,13 @@ def run(source: str, kind: Kind, tests: Sequence[Any], entry: str = "", seconds:
     nonce = secrets.token_hex(16)
     job = {"source": source, "kind": kind, "entry": entry, "tests": list(tests), "seconds": seconds}
     job |= {"cpu": limits.cpu, "most": limits.output, "limits": limits.inside()}
-    whole = replace(limits, output=RUN * limits.output)
+    # a test's result and its output, each up to the limit; control characters take six times their room
+    whole = replace(limits, output=min(ONE + EACH * len(tests), MOST) * limits.output)
     outcome = launch([PYTHON, "-I", "-S", "-B", "-c", inside()], framed(job) + nonce.encode(), whole)
     if outcome.ended is Ended.REFUSED or not outcome.output.startswith(READY):
         return Ran((), outcome.seconds, _line(outcome))
-    return Ran(_results(outcome, nonce, len(tests)), outcome.seconds)
+    unread = {"program": How.UNREAD, "suite": How.UNFIT} if kind == "suite" else {"program": How.UNREAD}
+    return Ran(_results(outcome, nonce, len(tests), unread), outcome.seconds)
 
 
 def command(words: Sequence[str], feed: bytes, limits: Limits = Limits(), mounts: Sequence[str] = ()) -> Outcome:
@@ -93,19 +98,17 @@ def _line(outcome: Outcome) -> str:
     return said[-1].removeprefix("bwrap: ")[:300]
 
 
-def _results(outcome: Outcome, nonce: str, tests: int) -> tuple[Result, ...]:
-    lines = outcome.output.decode(errors="replace").splitlines()[1:]
-    whole = bool(lines) and lines[-1] == nonce
-    results = [_result(line) for line in lines[: -1 if whole or outcome.output[-1:] != b"\n" else None]][:tests]
+def _results(outcome: Outcome, nonce: str, tests: int, unread: Mapping[str, How]) -> tuple[Result, ...]:
+    lines = outcome.output.split(b"\n")[1:-1]  # what no line end closes is not whole
+    whole = bool(lines) and lines[-1] == nonce.encode()
+    results = [_result(line.decode(errors="replace"), unread) for line in lines[: -1 if whole else None]][:tests]
     if not whole and len(results) < tests:
         how = {Ended.TIMEOUT: How.TIMEOUT, Ended.FLOOD: How.FLOOD}.get(outcome.ended, How.FAILED)
-        results.append(
-            Result(how, detail="the program ended its own sandbox" if how is How.FAILED else "the whole run's limit")
-        )
+        results.append(Result(how, detail="the program ended its own sandbox" if how is How.FAILED else WHOLE))
     return (*results, *[Result(How.UNRUN)] * (tests - len(results)))
 
 
-def _result(line: str) -> Result:
+def _result(line: str, unread: Mapping[str, How]) -> Result:
     why, back, printed = (str(each) for each in json.loads(line))
     if why in ("timeout", "signal 24"):
         return Result(How.TIMEOUT, printed=printed)
@@ -119,7 +122,8 @@ def _result(line: str) -> Result:
     except (ValueError, TypeError) as error:
         return Result(How.FAILED, printed=printed, detail=f"its result cannot be read: {error}"[:200])
     if fine is not True:
-        return Result(How.FAILED, printed=printed, detail=" ".join(str(value).split())[:200])
+        how = unread.get(fine) if isinstance(fine, str) else None
+        return Result(how or How.FAILED, printed=printed, detail=" ".join(str(value).split())[:200])
     return Result(How.DONE, value, printed)
 
 
