@@ -66,6 +66,7 @@ def _prefect(ahead: Ahead) -> Iterator[ModuleType]:
     said in one line."""
     ahead.start()
     try:
+        ahead.await_token()
         from flows import evaluate
 
         _quiet()
