@@ -1,8 +1,9 @@
 """Work that begins while Prefect starts: its server takes 10 to 30 s, and the first token need not wait for it.
 
-A thread plans the run and solves its first shards in plain Python. When Prefect is there, the flow begins, and its task of the
-shard that the thread is at waits for the thread: from then on Prefect's states follow the work as they always do. What the
-thread did is what the flow would have done, in the same rows.
+A thread plans the run and solves its first shards in plain Python. Prefect is imported when it has drawn its first token: both are
+seconds of Python, of which one process runs one at a time. When the server is there the flow begins, and its task of the shard that
+the thread is at waits for the thread: from then on Prefect's states follow the work as they always do. What the thread did is what
+the flow would have done, in the same rows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from search.types import RunSpec
 from store.database import Database, open_database
 from store.leases import Held
 from store.runs import SHARD, close_run, open_shards
+
+PATIENCE = 30.0  # seconds that Prefect waits for the first token: large models load for minutes, mostly from the disk
 
 _AHEAD: dict[str, Ahead] = {}  # by run
 
@@ -37,6 +40,8 @@ class Ahead:
     error: BaseException | None = None
     _done: work.Progress | Held | None = None
     _begun: threading.Event = field(default_factory=threading.Event)  # planned, with its models loaded; or failed
+    _token: threading.Event = field(default_factory=threading.Event)  # the generator has taken a step; or there is none to take
+    _turns: int = 0
     _turn: threading.Lock = field(default_factory=threading.Lock)  # who decides what shard is the thread's
     _handed: bool = False
     _halt: threading.Event = field(default_factory=threading.Event)
@@ -47,6 +52,10 @@ class Ahead:
         self._thread = threading.Thread(target=self._work, name=f"ahead {self.spec.id}", daemon=True)
         self._thread.start()
         return self
+
+    def await_token(self, patience: float = PATIENCE) -> None:
+        """Waits until the first token is drawn, or nothing is left to be drawn."""
+        self._token.wait(patience)
 
     def stop(self) -> None:
         """Ends the thread: what was answered is written, and its shard given back."""
@@ -88,13 +97,13 @@ class Ahead:
             self.error = error
         finally:
             self._begun.set()
+            self._token.set()
 
     def _solve(self, opened: Database) -> None:
         if self.planned_before:
             work.environment(self.spec)
         else:
             work.plan(opened, self.spec, self.name, self.size)
-        self._pulse()
         self._begun.set()
         with shown(self.name or self.spec.id, key=self.spec.id) as watch:
             for shard in open_shards(opened, self.spec.id):
@@ -106,6 +115,10 @@ class Ahead:
                 self._done = work.work_shard(opened, self.spec, shard, watch, progress, pulse=self._pulse)
 
     def _pulse(self) -> None:
+        """At every turn of the searches; the generator steps between two."""
+        self._turns += 1
+        if self._turns > 1:
+            self._token.set()
         if self._halt.is_set():
             raise Halted
 

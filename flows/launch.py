@@ -108,6 +108,7 @@ def _prefect(ahead: Ahead | None) -> Iterator[ModuleType]:
     if ahead is not None:
         ahead.start()
     try:
+        ahead.await_token()
         from flows import evaluate
 
         _quiet()

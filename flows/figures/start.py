@@ -49,20 +49,21 @@ def help_(rounds: int = 10) -> None:
         cpu = statistics.median(cpus)
         made.add_row(name, f"{statistics.median(walls):.2f}", f"{min(walls):.2f}", f"{cpu:.2f}", f"{cpu / bare:.1f}")
     console().print(made)
-    console().print(f"medians of {rounds} rounds in turn")
+    console().print(f"medians of {rounds} rounds in turn; load {_load()}")
 
 
 @app.command("run")
 def run_(rounds: int = 3, server: bool = True) -> None:
     """Seconds from a process's start to the first token that the generator draws."""
-    made = table("a run's first token after", ">wall, s", ">least", ">most")
+    made = table("a run's first token", ">wall, s", ">least", ">most", ">CPU, s")
     with tempfile.TemporaryDirectory() as folder:
         kinds = ["plain", "Prefect, its database new", "Prefect, its database there"] + ["a server of Prefect's there"] * server
         for kind in kinds:
             found = list(_first_tokens(kind, rounds, Path(folder)))
-            made.add_row(kind, f"{statistics.median(found):.1f}", f"{min(found):.1f}", f"{max(found):.1f}")
+            walls, cpu = [wall for wall, _ in found], statistics.median(cpu for _, cpu in found)
+            made.add_row(kind, f"{statistics.median(walls):.1f}", f"{min(walls):.1f}", f"{max(walls):.1f}", f"{cpu:.1f}")
     console().print(made)
-    console().print(f"medians of {rounds}")
+    console().print(f"medians of {rounds}; CPU seconds are the command's own until then, without the server's; load {_load()}")
 
 
 @app.command("first-token", hidden=True)
@@ -76,7 +77,7 @@ def first_token(words: list[str]) -> None:
         out = advance(self)
         if self.live:
             Engine.advance = advance  # type: ignore[method-assign]
-            Path(os.environ["FIRST"]).write_text(str(time.time()))
+            Path(os.environ["FIRST"]).write_text(f"{time.time()} {time.process_time()}")
         return out
 
     Engine.advance = first  # type: ignore[method-assign]
@@ -86,7 +87,7 @@ def first_token(words: list[str]) -> None:
     main()
 
 
-def _first_tokens(kind: str, rounds: int, folder: Path) -> Iterator[float]:
+def _first_tokens(kind: str, rounds: int, folder: Path) -> Iterator[tuple[float, float]]:
     home = folder / kind.split()[-1]
     said = folder / "first"
     with _server(home) if kind.startswith("a server") else _nothing() as environment:
@@ -97,10 +98,11 @@ def _first_tokens(kind: str, rounds: int, folder: Path) -> Iterator[float]:
             said.unlink(missing_ok=True)
             began = time.time()
             ended = _spent(command, {**environment, "PREFECT_HOME": str(here), "FIRST": str(said)})
-            took = float(said.read_text()) - began
-            sys.stderr.write(f"{kind}: first token {took:.1f} s, the whole command {ended[0]:.1f} s, {ended[1]:.1f} s of CPU\n")
+            at, cpu = map(float, said.read_text().split())
+            told = f"{kind}: first token {at - began:.1f} s, {cpu:.1f} s of CPU; the whole command {ended[0]:.1f} s"
+            sys.stderr.write(f"{told}, {ended[1]:.1f} s of CPU; load {_load()}\n")
             if i or kind != "Prefect, its database there":
-                yield took
+                yield at - began, cpu
 
 
 @contextmanager
@@ -133,6 +135,11 @@ def _server(home: Path) -> Iterator[dict[str, str]]:
 
 def _quiet() -> dict[str, str]:
     return {**os.environ, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+
+
+def _load() -> str:
+    """How many processes wanted a core in the last minute: other programs' too."""
+    return f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
 
 
 def _ponderosa(*words: str) -> list[str]:
