@@ -25,7 +25,7 @@ def _stop(signum: int, frame: object) -> None:
 def _say_stopped(signum: int) -> None:
     how = "interrupted" if signum == signal.SIGINT else "terminated"
     sys.stderr.write(f"ponderosa: {how}; the same command again, or `ponderosa resume`, goes on from here\n")
-    raise SystemExit(128 + signum)
+    hurry.end(signum)
 
 
 def _explained(error: BaseException) -> BaseException:

@@ -126,7 +126,8 @@ def spent(database: Any, run_id: str) -> tuple[float, float]:
             if time.monotonic() > until:
                 raise TimeoutError(f"Prefect does not know when the shards of run {run_id} ended")
             time.sleep(0.5)
-    return min(each.start_time.timestamp() for each in found), max(each.end_time.timestamp() for each in found)
+    starts, ends = [each.start_time for each in found], [each.end_time for each in found]
+    return min(at.timestamp() for at in starts if at), max(at.timestamp() for at in ends if at)
 
 
 def loaded(address: str) -> dict[int, int]:
@@ -150,7 +151,7 @@ def together(count: int, what: str) -> list[float]:
     number_of = {"flows": 0, "loop": 2}[what]
     command = [sys.executable, "-m", "flows.figures.cluster", "--alone"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([*command, str(number_of + i)], **pipes) for i in range(count)]
+    processes: list[Any] = [subprocess.Popen([*command, str(number_of + i)], **pipes) for i in range(count)]
     for process in processes:
         process.stdout.readline()
     for process in processes:
