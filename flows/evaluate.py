@@ -1,6 +1,7 @@
-"""Prefect flows: an evaluation of one RunSpec, and a sweep over several.
+"""Prefect flows: an evaluation of one run, and a sweep over several.
 
-Thin and coarse: a task is a shard of problems, ids go in and counts come out, and the models stay warm in the process.
+Thin and coarse: a task is a minute's worth of problems (`flows.stretch`), ids go in and counts come out, and the models stay warm
+in the process. A sweep's runs are tasks of one flow, not flows of their own: each flow run costs a second of waiting at its end.
 Our own database is the truth for what is done; Prefect's state is for display. Remove the decorators and it still works.
 """
 
@@ -15,17 +16,28 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from pydantic import Field
 
-from flows import work
+from flows import page
+from flows import stretch, work
+from flows.parameters import Grid, RunParameters
 from flows.progress import said, shown
 from search.types import RunSpec
-from store.database import open_database, public
-from store.leases import Held
-from store.queries import summary
+from store.database import Database, open_database, public
+from store.runs import find_run
+
+DATABASE = os.path.join(".ponderosa", "ponderosa.db")
+DatabasePlace = Annotated[
+    str, Field(description="a file, or a URL without its password: the whole URL is in the worker's PONDEROSA_DATABASE")
+]
+Share = Annotated[bool, Field(description="take samples that another run has stored instead of generating them again")]
+Shown = Annotated[bool, Field(description="progress on the standard error of the process")]
 
 
 def located(database: str) -> str:
@@ -35,47 +47,77 @@ def located(database: str) -> str:
     return secret if "://" in secret and public(secret) == database else database
 
 
-@task(name="plan", cache_policy=NO_CACHE)
-def plan(spec_json: str, database: str, name: str) -> int:
-    """Writes the run's attempts; how many are still to be done."""
+@task(name="solve", task_run_name="{title}", cache_policy=NO_CACHE)
+def solve(runs: list[str], title: str, database: str, share: bool, show: bool, progress: str) -> int:
+    """Works on the first of the runs, and on the next ones where it is short; how many problems it ended."""
+    with open_database(located(database)) as opened, page.Reporter(opened, runs, progress) as reporter:
+        showing = partial(_showing, reporter, show)
+        done = stretch.stretch(opened, stretch.left(opened, runs), showing, share, say=said)
+        if len(done.runs) > 1:
+            page.rename_task(" + ".join(page.title(find_run(opened, each)) for each in done.runs))
+        return done.problems
+
+
+def _showing(reporter: page.Reporter, show: bool, name: str) -> page.Both:
+    return page.Both(shown(name, show), reporter)
+
+
+@flow(name="evaluate", flow_run_name=page.name_of_run)
+def evaluate(
+    spec: RunParameters,
+    database: DatabasePlace = DATABASE,
+    name: Annotated[str, Field(description="a name to find the run by")] = "",
+    show: Shown = False,
+    planned_before: Annotated[bool, Field(description="the run is in the database: go on with it, whatever became of its set")] = False,
+    share: Share = False,
+) -> str:
+    """One run: plan, solve stretch by stretch, close, report. Returns the run's id. The same run again does what is missing."""
+    asked = spec.spec()
     with open_database(located(database)) as opened:
-        return sum(not a.closed for a in work.plan(opened, RunSpec.from_json(spec_json), name))
+        _run_all(opened, [asked], [name or str(asked.strategy)], database, share, show, planned_before)
+    return asked.id
 
 
-@task(name="solve shard", cache_policy=NO_CACHE)
-def solve_shard(spec_json: str, database: str, shard: int, title: str, show: bool) -> int | str:
-    """Solves one shard; how many of the run's problems are done after it, or who else has the shard."""
-    spec = RunSpec.from_json(spec_json)
-    with open_database(located(database)) as opened, shown(title, show) as watch:
-        found = work.work_shard(opened, spec, shard, watch, work.started(opened, spec.id))
-        return found.owner if isinstance(found, Held) else found.done
-
-
-@flow(name="evaluate", flow_run_name="{name}")
-def evaluate(spec_json: str, database: str, name: str = "", show: bool = False, planned_before: bool = False) -> str:
-    """One run: plan, solve shard by shard, close. Returns the run's id. Running the same spec again does what is missing."""
-    spec = RunSpec.from_json(spec_json)
-    if not planned_before:
-        plan(spec_json, database, name)
+@flow(name="sweep", flow_run_name=page.name_of_sweep)
+def sweep(
+    runs: Annotated[list[RunParameters], Field(min_length=1, description="the runs")],
+    database: DatabasePlace = DATABASE,
+    names: Annotated[list[str], Field(description="a name for each run of the whole grid; none = what tells them apart")] = [],  # noqa: B006
+    show: Shown = False,
+    grid: Annotated[Grid, Field(description="each of the runs at each of these points")] = Grid(),
+    share: Share = True,
+) -> list[str]:
+    """Several runs over the same models, one after another, with what they have in common generated once. Returns their ids."""
+    specs = [each.spec() for each in grid.of(runs)]
+    if names and len(names) != len(specs):
+        raise ValueError(f"{len(names)} names were given for {len(specs)} runs; give one for each, or none")
     with open_database(located(database)) as opened:
-        work.join(opened, spec, said)
-
-        def solve(shard: int) -> object:
-            done = solve_shard(spec_json, database, shard, name or str(spec.strategy), show)
-            return Held(f"{spec.id}/{shard}", done, 0.0) if isinstance(done, str) else done
-
-        with work.closing(opened, spec.id):
-            work.through(opened, spec.id, solve, said)
-        found = summary(opened, spec.id)
-    create_table_artifact(
-        key=f"run-{spec.id}",
-        table=[{"run": spec.id, "strategy": str(spec.strategy), "accuracy": found.accuracy, "problems": found.problems}],
-        description=f"{spec.strategy} on {spec.problems}",
-    )
-    return spec.id
+        _run_all(opened, specs, names or [page.said_of(spec) for spec in specs], database, share, show)
+    return [spec.id for spec in specs]
 
 
-@flow(name="sweep")
-def sweep(spec_jsons: Sequence[str], database: str, names: Sequence[str], show: bool = False) -> list[str]:
-    """Several runs over the same models, one after another, each a flow run of its own."""
-    return [evaluate(spec_json, database, name, show=show) for spec_json, name in zip(spec_jsons, names, strict=True)]
+def _run_all(
+    opened: Database,
+    specs: Sequence[RunSpec],
+    names: Sequence[str],
+    database: str,
+    share: bool,
+    show: bool,
+    planned: bool = False,
+) -> None:
+    """Plans the runs, has tasks work on them until nothing is left, and shows what came out."""
+    for spec, name in zip(specs, names, strict=True):
+        if not planned:
+            work.plan(opened, spec, name)
+    page.tag_flow(specs)
+    ids = list(dict.fromkeys(spec.id for spec in stretch.biggest_first(specs, share)))
+    progress = create_progress_artifact(progress=100 * stretch.overall(opened, ids).share, description=page.about(specs))
+    waited: set[str] = set()
+    with stretch.closing_all(opened, ids):
+        while todo := stretch.left(opened, ids):
+            if free := stretch.wait_for_others(opened, todo, said, waited):
+                solve(free, page.title(find_run(opened, free[0])), database, share, show, str(progress))
+    page.publish(opened, list(dict.fromkeys(spec.id for spec in specs)), str(progress))
+
+
+__all__ = ["DATABASE", "evaluate", "located", "solve", "sweep"]

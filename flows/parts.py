@@ -84,22 +84,52 @@ def spec(
     constraint: str = "",
 ) -> RunSpec:
     """One run from its words; ValueError in one line for any that cannot be."""
-    chosen, judge, writer = part(strategy), joined(part(verifier)), model_part(generator)
+    chosen = part(strategy)
     extra = part("x:" + ",".join(settings)).params if settings else {}
-    searched = resolved(Part(chosen.name, {**chosen.params, **extra}))
+    return assembled(
+        part(problems),
+        Part(chosen.name, {**chosen.params, **extra}),
+        part(verifier),
+        model_part(generator),
+        None if encoder is None else part(encoder),
+        None if small is None else model_part(small),
+        sampling,
+        Budget(None if budget is None else count(budget), passes, candidates, flops, seconds),
+        (tokens, step_tokens, seed),
+        stops,
+        constraint,
+    )
+
+
+def assembled(
+    problems: Part,
+    strategy: Part,
+    verifier: Part,
+    generator: Part,
+    encoder: Part | None,
+    small: Part | None,
+    sampling: Sampling,
+    budget: Budget,
+    limits: tuple[int, int, int],
+    stops: Sequence[str],
+    constraint: str,
+) -> RunSpec:
+    """As `spec`, from its pieces: what was left to defaults is written out. `limits`: tokens of a solution and of a step, seed."""
+    searched, judge = resolved(strategy), joined(verifier)
     embeds, sibling = encoder_of(searched, encoder), small_of(searched, small)
+    tokens, step_tokens, seed = limits
     return RunSpec(
-        problems=part(problems),
-        generator=writer,
+        problems=problems,
+        generator=generator,
         verifier=judge,
         strategy=searched,
         sampling=sampling,
-        budget=Budget(None if budget is None else count(budget), passes, candidates, flops, seconds),
+        budget=budget,
         seed=seed,
         tokens=tokens,
         step_tokens=step_tokens,
         stops=tuple(stops),
-        weights=weights(writer, judge, embeds, sibling),
+        weights=weights(generator, judge, embeds, sibling),
         encoder=embeds,
         small=sibling,
         constraint=constraint,
@@ -118,11 +148,11 @@ def embeds(strategy: str) -> bool:
     return bool(getattr(build(part(strategy)), "needs_encoder", False))
 
 
-def encoder_of(strategy: Part, wanted: str | None) -> Part | None:
+def encoder_of(strategy: Part, wanted: Part | None) -> Part | None:
     """The encoder of a run: what is wanted, or the generator's own hidden states, where the strategy embeds. ValueError for
     one that it would not use."""
     if embeds(str(strategy)):
-        return part(wanted or "hidden")
+        return wanted or Part("hidden")
     if wanted is not None:
         raise ValueError(f"strategy '{strategy.name}' as it is set embeds nothing; leave --encoder {wanted} out")
     return None
@@ -133,11 +163,11 @@ def switches(strategy: str) -> bool:
     return bool(getattr(build(part(strategy)), "needs_small", False))
 
 
-def small_of(strategy: Part, wanted: str | None) -> Part | None:
+def small_of(strategy: Part, wanted: Part | None) -> Part | None:
     """The smaller generator of a run: what is wanted, or the bundled one, where the strategy switches. ValueError for one that
     it would not use."""
     if switches(str(strategy)):
-        return model_part(wanted or NAMES["small"])
+        return wanted or Part(NAMES["small"])
     if wanted is not None:
         raise ValueError(f"strategy '{strategy.name}' switches to no smaller generator; leave --small {wanted} out")
     return None

@@ -99,7 +99,7 @@ def _nobody(progress: Progress) -> None:
     pass
 
 
-def _unsaid(line: str) -> None:
+def unsaid(line: str) -> None:
     pass
 
 
@@ -165,7 +165,7 @@ def plan(database: Database, spec: RunSpec, name: str = "") -> list[Planned]:
     return begin_run(database, spec, load_problems(spec.problems), environment(spec), name)
 
 
-def join(database: Database, spec: RunSpec, say: Sayer = _unsaid) -> None:
+def join(database: Database, spec: RunSpec, say: Sayer = unsaid) -> None:
     """Records that this process works on the run, and says where its code or versions are others than the run's first."""
     here = environment(spec)
     known = sessions(database, spec.id)
@@ -408,7 +408,7 @@ def _graded(graders: Graders, problem: Problem, outcome: Outcome) -> Grade:
 
 
 def evaluate(
-    database: Database, spec: RunSpec, name: str = "", watch: Watcher = _nobody, say: Sayer = _unsaid, share: bool = False
+    database: Database, spec: RunSpec, name: str = "", watch: Watcher = _nobody, say: Sayer = unsaid, share: bool = False
 ) -> str:
     """A whole run in this process; its id. Running the same spec again goes on with what is missing."""
     plan(database, spec, name)
@@ -417,7 +417,7 @@ def evaluate(
 
 
 def resume(
-    database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = _unsaid, share: bool = False
+    database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = unsaid, share: bool = False
 ) -> None:
     """Does what is left of a run that is in the database, beside any other process that does."""
     join(database, spec, say)
@@ -429,6 +429,14 @@ def resume(
 @contextmanager
 def closing(database: Database, run_id: str) -> Iterator[None]:
     """Ends the run as it stands after the block, unless the database itself failed in it."""
+    with broken_off(database, run_id):
+        yield
+    close_run(database, run_id)
+
+
+@contextmanager
+def broken_off(database: Database, run_id: str) -> Iterator[None]:
+    """Ends the run as it stands where the block raises, unless it is the database that failed."""
     try:
         yield
     except StoreError:
@@ -437,7 +445,6 @@ def closing(database: Database, run_id: str) -> Iterator[None]:
         with suppress(StoreError):  # what ended it is what matters
             close_run(database, run_id, patience=5.0)
         raise
-    close_run(database, run_id)
 
 
 def started(database: Database, run_id: str) -> Progress:
@@ -461,7 +468,7 @@ def begin_again(database: Database, run_id: str) -> None:
             lease.release()
 
 
-def through(database: Database, run_id: str, solve: Callable[[list[int]], object], say: Sayer = _unsaid) -> None:
+def through(database: Database, run_id: str, solve: Callable[[list[int]], object], say: Sayer = unsaid) -> None:
     """Has every shard of a run solved: by this process, or by another that has it. Waits for those, and takes over from
     what dies. `solve` is given the shards that are to be had, and solves some of them."""
     said = False
