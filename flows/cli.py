@@ -59,6 +59,7 @@ MinPOption = Annotated[float, typer.Option(help="Least probability, as a share o
 PenaltyOption = Annotated[float, typer.Option(help="Makes tokens seen before less probable; 1 = off.")]
 TauOption = Annotated[float, typer.Option(help="Surprise to aim at, bits, instead of top-k and the like; 0 = off.")]
 EtaOption = Annotated[float, typer.Option(help="Mirostat's learning rate.")]
+ShareOption = Annotated[bool, typer.Option(help="Take samples that another run has stored, where they are the same.")]
 StopOption = Annotated[list[str], typer.Option("--stop", help="A string that ends a solution; may be given again.")]
 ConfidenceOption = Annotated[int, typer.Option(help="Keep each token's confidence over its k likeliest (DeepConf's); 0 = off.")]
 MomentumOption = Annotated[float, typer.Option(help="Momentum decoding's alpha, against repetitions; 0 = off.")]
@@ -164,6 +165,7 @@ def run(
     step_tokens: StepTokensOption = 64,
     seed: SeedOption = 0,
     name: Annotated[str, typer.Option(help="A name to find the run by.")] = "",
+    share: ShareOption = False,
     plain: PlainOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
@@ -176,7 +178,7 @@ def run(
     costs = budget, passes, candidates, flops, seconds
     models = encoder, small, constraint
     asked = spec(problems, strategy, verifier, generator, settings, *costs, sampling, seed, tokens, step_tokens, stop, *models)
-    _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain)
+    _evaluate([asked], [name or ",".join([strategy, *settings])], database, plain, share)
 
 
 @app.command()
@@ -205,6 +207,7 @@ def sweep(
     tokens: TokensOption = 384,
     step_tokens: StepTokensOption = 64,
     seed: Annotated[list[int], typer.Option(help="Repeat for each.")] = [0],  # noqa: B006
+    share: ShareOption = True,
     plain: PlainOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
@@ -229,7 +232,7 @@ def sweep(
                 specs.append(run)
                 many = f" seed {number}" if len(seed) > 1 else ""
                 names.append(one + (f" budget {bound}" if bound else "") + many)
-    _evaluate(specs, names, database, plain)
+    _evaluate(specs, names, database, plain, share)
 
 
 @app.command()
@@ -424,6 +427,54 @@ def compare(
 
 
 @app.command()
+def rescore(
+    wanted: RunArgument = "latest",
+    verifier: Annotated[str | None, typer.Option(help="NAME or NAME:KEY=VALUE,...: scores every whole solution.")] = None,
+    grader: Annotated[str | None, typer.Option(help="exact, integer, math, choice, ...: judges every answer.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """A new verifier or grader over a run's stored candidates; what it says stands beside what the run has."""
+    from flows import later
+
+    with _stored(database) as opened:
+        later.rescore(opened, wanted, verifier, grader, json)
+
+
+@app.command()
+def report(
+    wanted: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs; later ones are compared with the first.")],
+    file: Annotated[str, typer.Option("--output", "-o", help="A Markdown file; its plot is written beside it.")] = "",
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap over problems.")] = 10_000,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Runs in one table, accuracy against tokens as a plot, and each later run in pairs with the first."""
+    from flows import later
+
+    with _stored(database) as opened:
+        later.report(opened, wanted, file, resamples)
+
+
+@app.command()
+def retrain(
+    folder: Annotated[str, typer.Argument(help="Where the model is written; it must not be there.")],
+    wanted: Annotated[list[str], typer.Option("--run", help="A run whose candidates it learns from; repeat.")] = ["latest"],  # noqa: B006
+    tokens: Annotated[int, typer.Option(help="To train on.")] = 600_000,
+    held_out: Annotated[float, typer.Option(help="Share of the problems that it is measured on.")] = 0.25,
+    labels: Annotated[str, typer.Option(help="exact (of each step), outcome (how it ended), or auto.")] = "auto",
+    init: Annotated[str, typer.Option(help="The reward model to go on from.")] = "bundled",
+    seed: SeedOption = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """A reward model that learns from stored candidates, measured before and after on problems held out."""
+    from flows import later
+
+    with _stored(database) as opened:
+        later.retrain(opened, folder, wanted, tokens, held_out, labels, init, seed, json)
+
+
+@app.command()
 def models() -> None:
     """The bundled models and their measured figures."""
     from flows import tables
@@ -456,10 +507,10 @@ def _stored(database: str) -> Iterator[Database]:
             raise explained(error, opened.shown, "read") from error
 
 
-def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool) -> None:
+def _evaluate(specs: list[RunSpec], names: list[str], database: str, plain: bool, share: bool) -> None:
     from flows import launch, tables
 
-    ids = launch.launch(specs, names, database, plain)
+    ids = launch.launch(specs, names, database, plain, share)
     if tables.compare(database, ids):
         raise typer.Exit(1)
 

@@ -24,8 +24,7 @@ from prefect.artifacts import create_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows import page
-from flows import stretch, work
+from flows import page, stretch, work
 from flows.parameters import Grid, RunParameters
 from flows.progress import said, shown
 from search.types import RunSpec
@@ -68,7 +67,9 @@ def evaluate(
     database: DatabasePlace = DATABASE,
     name: Annotated[str, Field(description="a name to find the run by")] = "",
     show: Shown = False,
-    planned_before: Annotated[bool, Field(description="the run is in the database: go on with it, whatever became of its set")] = False,
+    planned_before: Annotated[
+        bool, Field(description="the run is in the database: go on with it, whatever became of its set")
+    ] = False,
     share: Share = False,
 ) -> str:
     """One run: plan, solve stretch by stretch, close, report. Returns the run's id. The same run again does what is missing."""

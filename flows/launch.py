@@ -11,33 +11,41 @@ from collections.abc import Sequence
 from flows import work
 from flows.cli import FOLDER
 from flows.progress import said, shown
+from flows.stretch import biggest_first
 from search.types import RunSpec
 from store.database import open_database, public
 from store.imported import is_imported
 from store.runs import find_run, retry
 
 
-def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain: bool = False) -> list[str]:
-    """Runs the specs one after another; their ids. All are checked before the first one starts."""
+def launch(
+    specs: Sequence[RunSpec], names: Sequence[str], database: str, plain: bool = False, share: bool = False
+) -> list[str]:
+    """Runs the specs one after another; their ids. All are checked before the first one starts. With `share`, what one of them,
+    or another stored run, has generated is not generated again."""
     for spec in specs:
         work.check(spec)
     if os.path.dirname(database) == FOLDER:
         os.makedirs(FOLDER, exist_ok=True)
     open_database(database).close()  # a bad database is said before anything is loaded
     if plain:
-        return [_plain(spec, name, database) for spec, name in zip(specs, names, strict=True)]
+        named = {spec.id: name for spec, name in reversed([*zip(specs, names, strict=True)])}
+        for spec in biggest_first(specs, share):
+            _plain(spec, named[spec.id], database, share)
+        return [spec.id for spec in specs]
     # the models load while Prefect is imported: both take seconds, on different cores
     warm = threading.Thread(target=_warm, args=(specs[0],), daemon=True)
     warm.start()
     from flows import evaluate as flows
+    from flows.parameters import RunParameters
 
     _quiet()
     warm.join()
-    jsons = [spec.json() for spec in specs]
+    parameters = [RunParameters.model_validate(spec) for spec in specs]
     where = _without_password(database)
     if len(specs) == 1:
-        return [flows.evaluate(jsons[0], where, names[0], show=True)]
-    return flows.sweep(jsons, where, list(names), show=True)
+        return [flows.evaluate(parameters[0], where, names[0], show=True, share=share)]
+    return flows.sweep(parameters, where, list(names), show=True, share=share)
 
 
 def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool = False, plain: bool = False) -> str:
@@ -57,9 +65,11 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
                 work.resume(opened, run.spec, watch, said)
             return run.id
     from flows import evaluate as flows
+    from flows.parameters import RunParameters
 
     _quiet()
-    flows.evaluate(run.spec.json(), _without_password(database), run.name or run.id, show=True, planned_before=True)
+    asked = RunParameters.model_validate(run.spec)
+    flows.evaluate(asked, _without_password(database), run.name or run.id, show=True, planned_before=True)
     return run.id
 
 
@@ -69,9 +79,9 @@ def _without_password(database: str) -> str:
     return public(database)
 
 
-def _plain(spec: RunSpec, name: str, database: str) -> str:
+def _plain(spec: RunSpec, name: str, database: str, share: bool) -> str:
     with open_database(database) as opened, shown(name) as watch:
-        return work.evaluate(opened, spec, name, watch, said)
+        return work.evaluate(opened, spec, name, watch, said, share)
 
 
 def _warm(spec: RunSpec) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import contextvars
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -119,7 +118,8 @@ def publish(opened: Database, ids: Sequence[str], progress: str) -> None:
     """The table, the plot and the paired comparison of what came out."""
     made = report.made(opened, ids)
     key = f"run-{ids[0]}" if len(ids) == 1 else f"sweep-{ids[0]}"
-    _tried("the progress", lambda: update_progress_artifact(UUID(progress), progress=100.0))
+    if progress:
+        _tried("the progress", lambda: update_progress_artifact(UUID(progress), progress=100.0))
     _tried("the table", lambda: create_table_artifact(table=made.table, key=key, description=made.heading))
     _tried("the report", lambda: create_markdown_artifact(markdown=made.markdown(""), key=f"{key}-report"))
     if made.plot:

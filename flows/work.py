@@ -32,8 +32,8 @@ from search.types import Encoder, Join, Part, Problem, Question, RunSpec, TextGe
 from store import queries
 from store.database import Database
 from store.errors import StoreError, Unavailable
-from store.journal import Grade, StoreJournal
 from store.extents import share_of
+from store.journal import Grade, StoreJournal
 from store.leases import STALE, Held, Lease, claim, readable, standing, this_process
 from store.runs import (
     Planned,
@@ -210,7 +210,9 @@ def solve(
     something before the generator."""
     model, verifier = generator_of(spec.generator), verifier_of(spec.verifier)
     engine = _engines(spec, model)
-    driver = Driver(engine if over is None else over(engine), verifier[0], journal or NoJournal(), concurrency, encoder=encoder_of(spec))
+    driver = Driver(
+        engine if over is None else over(engine), verifier[0], journal or NoJournal(), concurrency, encoder=encoder_of(spec)
+    )
     if pulse is not None:
         driver.pulse = pulse
     return driver.drive(search_of(key, problem, spec, model, verifier) for key, problem in problems)
@@ -416,9 +418,7 @@ def evaluate(
     return spec.id
 
 
-def resume(
-    database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = unsaid, share: bool = False
-) -> None:
+def resume(database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = unsaid, share: bool = False) -> None:
     """Does what is left of a run that is in the database, beside any other process that does."""
     join(database, spec, say)
     progress = started(database, spec.id)
@@ -484,8 +484,8 @@ def through(database: Database, run_id: str, solve: Callable[[list[int]], object
         time.sleep(PAUSE)
 
 
-def environment(spec: RunSpec) -> dict[str, str]:
-    """What a result depends on beside its spec. Loads the generator, to know what it computes in."""
+def versions() -> dict[str, str]:
+    """What any result depends on: versions, the machine, the commit."""
     names = ("torch", "transformers", "tokenizers", "numpy", "numba", "prefect", "sqlalchemy", "psycopg", "math-verify")
     found = {}
     for name in names:
@@ -493,7 +493,6 @@ def environment(spec: RunSpec) -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    engine = generator_of(spec.generator).engine
     return {
         **found,
         "python": platform.python_version(),
@@ -501,11 +500,19 @@ def environment(spec: RunSpec) -> dict[str, str]:
         "machine": platform.machine(),
         "processor": _processor(),
         "system": platform.system(),
+        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
+        "commit": _commit(),
+    }
+
+
+def environment(spec: RunSpec) -> dict[str, str]:
+    """What a result depends on beside its spec. Loads the generator, to know what it computes in."""
+    engine = generator_of(spec.generator).engine
+    return {
+        **versions(),
         "device": str(getattr(engine, "device", "unknown")),
         "dtype": str(spec.generator.params.get("dtype", "float32")),
         "path": type(getattr(engine, "forward", engine)).__name__,
-        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
-        "commit": _commit(),
         **({"canaries": _canaries(spec.verifier.name, _sorted(spec.verifier))} if judges(spec.verifier) else {}),
     }
 

@@ -153,9 +153,7 @@ def standing(database: Database, run_id: str, shards: Sequence[int], stale: floa
     return [shard for shard in shards if f"{run_id}/{shard}" not in taken], held
 
 
-def _claimed(
-    connection: Connection, database: Database, run_id: str, shard: int, owner: str, stale: float
-) -> Lease | Held:
+def _claimed(connection: Connection, database: Database, run_id: str, shard: int, owner: str, stale: float) -> Lease | Held:
     """Within a transaction."""
     key = f"{run_id}/{shard}"
     _bounded(connection)

@@ -58,8 +58,16 @@ def test_a_run_that_shares_a_pool_stores_what_it_would_have_stored_without(
             assert tokens <= (found.generated_tokens or 0) * found.problems
             assert queries.tokens_match(database, run) == []
             assert audit.run(database, None, replays=None) == 0
-    # what the memories of generator and verifier still hold of the runs before decides these
-        differ = {"shared_tokens", "shared_seconds", "verifier_tokens", "flops", "cached_tokens", "prompt_tokens", "recomputed_tokens"}
+        # what the memories of generator and verifier still hold of the runs before decides these
+        differ = {
+            "shared_tokens",
+            "shared_seconds",
+            "verifier_tokens",
+            "flops",
+            "cached_tokens",
+            "prompt_tokens",
+            "recomputed_tokens",
+        }
     alone = contents(str(tmp_path / "alone.db"), without=differ)
     assert first_difference(contents(str(tmp_path / "shared.db"), without=differ), alone) == ""
 
