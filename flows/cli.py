@@ -471,7 +471,8 @@ def retrain(
     from flows import later
 
     with _stored(database) as opened:
-        later.retrain(opened, folder, wanted, tokens, held_out, labels, init, seed, json)
+        asked = {"folder": folder, "runs": wanted, "tokens": tokens, "held_out": held_out, "labels": labels, "init": init}
+        later.retrain(opened, {**asked, "seed": seed}, json)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Prefect flows: an evaluation of one run, and a sweep over several.
 
-Thin and coarse: a task is a minute's worth of problems (`flows.stretch`), ids go in and counts come out, and the models stay warm
-in the process. A sweep's runs are tasks of one flow, not flows of their own: each flow run costs a second of waiting at its end.
+Thin and coarse: a task is a minute's worth of problems (`flows.stretch`), ids go in and counts come out, and the models stay
+warm in the process. A sweep's runs are tasks of one flow, not flows of their own: each flow run waits a second at its end.
 Our own database is the truth for what is done; Prefect's state is for display. Remove the decorators and it still works.
 """
 
@@ -85,7 +85,7 @@ def sweep(
     database: DatabasePlace = DATABASE,
     names: Annotated[list[str], Field(description="a name for each run of the whole grid; none = what tells them apart")] = [],  # noqa: B006
     show: Shown = False,
-    grid: Annotated[Grid, Field(description="each of the runs at each of these points")] = Grid(),
+    grid: Annotated[Grid, Field(description="each of the runs at each of these points")] = Grid.model_validate({}),
     share: Share = True,
 ) -> list[str]:
     """Several runs over the same models, one after another, with what they have in common generated once. Returns their ids."""

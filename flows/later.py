@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from flows.parts import part
 from flows.progress import said
@@ -31,32 +32,13 @@ def report(opened: Database, wanted: Sequence[str], file: str, resamples: int) -
     _out(f"written to {file}" if file else text.rstrip())
 
 
-def retrain(
-    opened: Database,
-    folder: str,
-    wanted: Sequence[str],
-    tokens: int,
-    held_out: float,
-    labels: str,
-    init: str,
-    seed: int,
-    json: bool,
-) -> None:
-    """Trains and says what it is worth."""
+def retrain(opened: Database, raw: Mapping[str, Any], json: bool) -> None:
+    """Trains and says what it is worth. `raw`: the fields of RetrainParameters."""
     from pydantic import ValidationError
 
     from flows import retrain as retraining
     from flows.parameters import RetrainParameters
 
-    raw = {
-        "folder": folder,
-        "runs": wanted,
-        "tokens": tokens,
-        "held_out": held_out,
-        "labels": labels,
-        "init": init,
-        "seed": seed,
-    }
     try:
         asked = RetrainParameters.model_validate(raw)
     except ValidationError as error:

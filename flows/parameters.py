@@ -1,8 +1,8 @@
 """What the flows are called with, as pydantic models: Prefect's page makes a form of them and refuses what cannot be.
 
 A description of RunSpec's fields under the names of the command line's flags, and nothing else: what a value may be is said
-where it is used. A piece (a strategy, a verifier, a problem set, a model) is given as on the command line, NAME:KEY=VALUE,..., or
-as its name and its parameters. No secret is among them: Prefect stores and shows what a flow is called with.
+where it is used. A piece (a strategy, a verifier, a problem set, a model) is given as on the command line,
+NAME:KEY=VALUE,..., or as its name and its parameters. No secret is among them: Prefect stores what a flow is called with.
 """
 
 from __future__ import annotations

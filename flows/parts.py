@@ -114,7 +114,7 @@ def assembled(
     stops: Sequence[str],
     constraint: str,
 ) -> RunSpec:
-    """As `spec`, from its pieces: what was left to defaults is written out. `limits`: tokens of a solution and of a step, seed."""
+    """As `spec`, from its pieces: what was left to defaults is written out. `limits`: tokens of a solution, of a step; seed."""
     searched, judge = resolved(strategy), joined(verifier)
     embeds, sibling = encoder_of(searched, encoder), small_of(searched, small)
     tokens, step_tokens, seed = limits

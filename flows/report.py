@@ -22,9 +22,9 @@ from store.runs import Run, find_run
 
 COLUMNS = ("run", "strategy", "accuracy", "95% interval", "problems", "tokens", "sequential", "passes", "shared", "seconds")
 LEGEND = (
-    "Accuracy with its 95% interval (Wilson). Tokens, sequential tokens and verifier passes are means a problem; shared is the part "
-    "of the tokens that another run had generated; seconds are the run's, generating, verifying and storing, without what the "
-    "shared tokens had cost."
+    "Accuracy with its 95% interval (Wilson). Tokens, sequential tokens and verifier passes are means a problem; shared is the "
+    "part of the tokens that another run had generated; seconds are the run's, generating, verifying and storing, without what "
+    "the shared tokens had cost."
 )
 PLOTTED = "accuracy against generated tokens a problem (log scale), with 95% intervals"
 
@@ -112,7 +112,7 @@ def _row(run: Run, found: Summary) -> dict[str, Any]:
         number(found.sequential_tokens),
         number(found.verifier_passes, 1),
         f"{found.shared_tokens / total:.0%}" if total else "–",
-        number(seconds(found), 1),
+        number(seconds(found) - found.shared_seconds, 1),
     )
     return dict(zip(COLUMNS, values, strict=True))
 

@@ -36,25 +36,21 @@ class Rescored:
     passes: int = 0
     tokens: int = 0  # of the verifier
     seconds: float = 0.0
-    accuracy: tuple[int, int, int, int] | None = (
-        None  # of a grader: problems, right by the run's own, by this one, on which they differ
-    )
+    # of a grader, over what the run chose: problems, right by the run's own verdicts, by this one's, on which they differ
+    accuracy: tuple[int, int, int, int] | None = None
 
     def lines(self) -> list[str]:
         """For a person."""
         kind = "scores" if self.accuracy is None else "verdicts"
         there = f", {self.before:,} were there" if self.before else ""
-        told = [
-            f"{self.name}: {self.added:,} {kind} added to run {self.run} ({self.problems} problems){there}; {self.seconds:.1f} s"
-        ]
+        added = f"{self.added:,} {kind} added to run {self.run} ({self.problems} problems)"
+        told = [f"{self.name}: {added}{there}; {self.seconds:.1f} s"]
         if self.accuracy is None:
             told.append(f"{self.passes:,} passes over {self.tokens:,} tokens; not in the run's own ledger")
             told.append(f"`ponderosa reselect {self.run} --verifier '{self.name}'` says what it would have chosen")
         elif self.accuracy[0]:
             n, own, later, differ = self.accuracy
-            told.append(
-                f"of what the run chose: {own / n:.3f} right by its own verdicts, {later / n:.3f} by these; {differ} differ"
-            )
+            told.append(f"of what it chose: {own / n:.3f} right by its own verdicts, {later / n:.3f} by these; {differ} differ")
         return told
 
 

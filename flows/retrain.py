@@ -1,7 +1,7 @@
-"""`ponderosa retrain`: a reward model that goes on learning from stored candidates, measured before and after on problems apart.
+"""`ponderosa retrain`: a reward model that goes on learning from stored candidates, measured before and after on others.
 
-Problems, not solutions, are parted: those that it is measured on lend it none of theirs. Steps of the bundled families are labelled
-exactly, by their checkers; other solutions tell only how they ended, and are learned from by TD(lambda).
+Problems, not solutions, are parted: those that it is measured on lend it none of theirs. Steps of the bundled families are
+labelled exactly, by their checkers; other solutions tell only how they ended, and are learned from by TD(lambda).
 """
 
 from __future__ import annotations
@@ -80,9 +80,10 @@ class Retrained:
         """For a person."""
         return [
             *self.notes,
-            f"trained on {self.solutions[0]:,} solutions of {self.problems[0]} problems ({self.labels} labels), {self.tokens:,} tokens, "
-            f"{self.seconds:.0f} s",
-            f"held out   {self.solutions[1]:,} solutions of {self.problems[1]} problems; majority without scores {self.majority:.3f}",
+            f"trained on {self.solutions[0]:,} solutions of {self.problems[0]} problems ({self.labels} labels), "
+            f"{self.tokens:,} tokens, {self.seconds:.0f} s",
+            f"held out   {self.solutions[1]:,} solutions of {self.problems[1]} problems; "
+            f"majority without scores {self.majority:.3f}",
             f"before     {self.before}",
             f"after      {self.after}",
             f"use it     --verifier prm:model={self.folder}",
@@ -120,11 +121,8 @@ def collected(opened: Database, runs: Sequence[Run]) -> list[Solved]:
 
 
 def _graded(run_id: str, whole: Whole, graders: Graders) -> Iterator[Solved]:
-    verdicts = {
-        answer: graders.grade(whole.problem, answer) is Verdict.CORRECT
-        for answer in {*whole.answers.values()}
-        if answer is not None
-    }
+    said = {answer for answer in whole.answers.values() if answer is not None}
+    verdicts = {answer: graders.grade(whole.problem, answer) is Verdict.CORRECT for answer in said}
     for path, trace in whole.traces.items():
         answer = whole.answers[path]
         yield Solved(run_id, whole.problem, trace, answer, answer is not None and verdicts[answer])
@@ -132,9 +130,11 @@ def _graded(run_id: str, whole: Whole, graders: Graders) -> Iterator[Solved]:
 
 def parted(solved: Sequence[Solved], held_out: float, seed: int) -> tuple[list[Solved], list[Solved]]:
     """Those to train on and those to measure on, by problem: a share of the problems, the same for the same seed."""
-    prompts = sorted(
-        {each.problem.prompt for each in solved}, key=lambda text: hashlib.blake2b(f"{seed}|{text}".encode()).digest()
-    )
+
+    def lot(text: str) -> bytes:
+        return hashlib.blake2b(f"{seed}|{text}".encode()).digest()
+
+    prompts = sorted({each.problem.prompt for each in solved}, key=lot)
     apart = set(prompts[: math.ceil(held_out * len(prompts))])
     return [s for s in solved if s.problem.prompt not in apart], [s for s in solved if s.problem.prompt in apart]
 
@@ -147,9 +147,9 @@ def enough(train: Sequence[Solved], apart: Sequence[Solved]) -> None:
     mixed = sum(0 < sum(rights) < len(rights) for rights in _by_problem(apart))
     if problems < LEAST_PROBLEMS or others < LEAST_PROBLEMS // 2 or min(right, wrong) < LEAST_EACH or not mixed:
         raise ValueError(
-            f"not enough to learn from: {right} right and {wrong} wrong solutions of {problems} problems, and {others} problems held "
-            f"out, {mixed} of them with both; needed are {LEAST_EACH} of each, {LEAST_PROBLEMS} problems, {LEAST_PROBLEMS // 2} held "
-            "out, 1 with both. Run best-of-n on more problems, or name more runs"
+            f"not enough to learn from: {right} right and {wrong} wrong solutions of {problems} problems, and {others} problems "
+            f"held out, {mixed} of them with both; needed are {LEAST_EACH} of each, {LEAST_PROBLEMS} problems, "
+            f"{LEAST_PROBLEMS // 2} held out, 1 with both. Run best-of-n on more problems, or name more runs"
         )
 
 
@@ -185,9 +185,7 @@ def _labels(wanted: str, train: Sequence[Solved], known: dict[str, Instance]) ->
     exact = all(each.problem.prompt in known for each in train)
     if wanted == "exact" and not exact:
         lacking = next(each.problem.id for each in train if each.problem.prompt not in known)
-        raise ValueError(
-            f"there are no exact labels for problem '{lacking}': its set has no checker of steps; use labels=outcome"
-        )
+        raise ValueError(f"problem '{lacking}' has no exact labels: its set has no checker of steps; use labels=outcome")
     return ("exact" if exact else "outcome") if wanted == "auto" else wanted
 
 
@@ -199,11 +197,10 @@ def labelled(train: Sequence[Solved], known: dict[str, Instance], labels: str) -
     if labels == "exact":
         tokens = [sum(map(len, each.trace.steps)) for each in train]
         return list(exactly([Solution(known[s.problem.prompt], s.steps, n) for s, n in zip(train, tokens, strict=True)]))
+    families = [str(each.problem.meta.get("family") or each.problem.source) for each in train]
     return [
-        Sample(
-            str(s.problem.meta.get("family") or s.problem.source), s.problem.prompt, s.steps, (None,) * len(s.steps), s.right
-        )
-        for s in train
+        Sample(family, s.problem.prompt, s.steps, (None,) * len(s.steps), s.right)
+        for family, s in zip(families, train, strict=True)
     ]
 
 
@@ -284,12 +281,8 @@ def _accuracy(of: Sequence[Solved], values: Sequence[float], by_sum: bool) -> fl
 
 def _notes(runs: Sequence[Run]) -> tuple[str, ...]:
     tests = [run.id for run in runs if _of_test(run.spec)]
-    many = ", ".join(tests)
-    return (
-        (f"note: {many} solved problems of the test split: a model that learned from them is not to be measured there",)
-        if tests
-        else ()
-    )
+    said = "problems of the test split: a model that learned from them is not to be measured there"
+    return (f"note: {', '.join(tests)} solved {said}",) if tests else ()
 
 
 def _of_test(spec: RunSpec) -> bool:

@@ -1,7 +1,7 @@
 """What one task does: some of what is left of one run or of several, for about a minute and never for an instant.
 
-A task run costs a scheduler tens of milliseconds, and says little where it lasts no longer. So runs that are short are done several
-to a task, and long ones are parted by seconds. Everything here is plain Python over ids; the database says what is left.
+A task run costs a scheduler tens of milliseconds, and says little where it lasts no longer. So runs that are short are done
+several to a task, and long ones are parted by seconds. Everything here is plain Python over ids; the database says what is left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from search.types import RunSpec
 from store import schema
 from store.database import Database
 from store.errors import StoreError
-from store.leases import readable, standing
+from store.leases import STALE, readable, standing
 from store.runs import close_run, find_run, open_shards
 
 LEAST = 5.0  # seconds after which a task that has done with a run goes on with no other
@@ -84,10 +84,10 @@ def overall(database: Database, ids: Sequence[str]) -> Overall:
 
 
 def wait_for_others(database: Database, ids: Sequence[str], say: work.Sayer, said: set[str]) -> list[str]:
-    """The runs of which something is to be had; waits a moment where other processes have all that is left, and says so once."""
+    """The runs of which something is to be had; waits a moment where others have all that is left, and says so once."""
     free = []
     for run_id in ids:
-        some, held = standing(database, run_id, open_shards(database, run_id), work.STALE)
+        some, held = standing(database, run_id, open_shards(database, run_id), STALE)
         if some:
             free.append(run_id)
         elif held and run_id not in said:
@@ -118,7 +118,7 @@ def stretch(
             progress = work.started(database, run_id)
             before = progress.done
             while progress.done < progress.total and (room := seconds - (time.monotonic() - began)) > 0:
-                free, _ = standing(database, run_id, open_shards(database, run_id), work.STALE)
+                free, _ = standing(database, run_id, open_shards(database, run_id), STALE)
                 if not free:
                     break
                 work.work_extent(database, run.spec, free, watch, progress, seconds=room, share=share)

@@ -1,7 +1,7 @@
 """The work of a run in plain Python: plan it, solve a shard of its problems, close it. Runs without Prefect.
 
 What crosses these functions is ids and counts; models stay warm in the process; everything else is in the database. Any
-number of processes may work on one run: each takes on shards of it while its time allows, each shard is leased to one of them at
+number of processes may work on one run: each takes on shards of it while its time allows. A shard is leased to one of them at
 a time, and taken over where that one dies.
 """
 
@@ -319,7 +319,7 @@ def _claimed(database: Database, run_id: str, shards: Sequence[int], owner: str)
 @dataclass
 class _Extent:
     """What one task has taken on of a run, and takes on while it works. Those of its attempts that failed here, or that two
-    workers have died of, run alone at its end, so that they take no other with them; a first death may have been the machine's."""
+    workers have died of, run alone at its end, so that they take no other with them; a first death may be the machine's."""
 
     database: Database
     spec: RunSpec

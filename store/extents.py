@@ -44,8 +44,8 @@ def share_of(db: Database, spec: RunSpec, seconds: float, batch: int, least: int
 
 
 def pace(db: Database, spec: RunSpec) -> float | None:
-    """Seconds a problem takes, as its ledger has them: its share of the time of generator, verifier, encoder and store. Measured
-    in this run, or in the newest one of the same strategy, models, budget and limits. None where there is none."""
+    """Seconds a problem takes, as its ledger has them: its share of the time of generator, verifier, encoder and store.
+    Measured in this run, or in the newest one of the same strategy, models, budget and limits. None where there is none."""
     seconds = sum((func.coalesce(_A[f"{what}_seconds"], 0.0) for what in ("generate", "verify", "embed", "store")), start=0.0)
     closed = _A.status.in_(schema.CLOSED), _A.generated_tokens.is_not(None)
     same = _kind(spec.json())
@@ -63,7 +63,7 @@ def _kind(spec: str) -> str:
     """What must be equal for two runs to take the same time: all but the problems' number and the seed."""
     raw = json.loads(spec)
     raw["problems"] = raw["problems"]["name"]
-    return json.dumps({key: value for key, value in raw.items() if key != "seed"}, sort_keys=True)
+    return json.dumps({key: value for key, value in raw.items() if key not in ("seed", "slot")}, sort_keys=True)
 
 
 def workers(db: Database, run_id: str) -> int:

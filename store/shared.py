@@ -1,9 +1,9 @@
 """One pool of samples for many runs: rows of a request that another run's rows answer are read, and not generated again.
 
-A continuation is a function of the generator's weights, the sampling, its seed, the prompt and its token limit, and its seed is one
-of the run's seed, the problem and the path. So best-of-n with n = 4, or with another selector, verifier or budget, asks for what a
-run with n = 16 has stored. That a stored row is the answer is not guessed: the request that would have made it is built, and its
-digest must be the one in the journal. Only first continuations are shared, those of the prompt itself.
+A continuation is a function of the generator's weights, the sampling, its seed, the prompt and its token limit, and its seed is
+one of the run's seed, the problem and the path. So best-of-n with n = 4, or with another selector, verifier or budget, asks for
+what a run with n = 16 has stored. That a stored row is the answer is not guessed: the request that would have made it is built,
+and its digest must be the one in the journal. Only first continuations are shared, those of the prompt itself.
 
 What a row has cost is charged as if it had been generated, at the rates of the reply it was stored with; `shared_tokens` and
 `shared_seconds` say how much of that nobody spent again.
@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row as Found
 from sqlalchemy import select
 
 from search.packing import unpack_all
@@ -57,7 +56,7 @@ def generation_key(spec: RunSpec) -> tuple[str, str] | None:
 
 
 def sources(db: Database, spec: RunSpec, environment: Mapping[str, Any], known: bool = True) -> list[Run]:
-    """The runs whose rows may answer this one's, itself left out. `known`: whether the generator's weights have a fingerprint."""
+    """The runs whose rows may answer this one's, itself left out. `known`: whether the generator has a fingerprint."""
     key = generation_key(spec) if known else None
     if key is None:
         return []
@@ -185,7 +184,7 @@ def _limit(until: Until, spec: RunSpec) -> int:
     return min(spec.step_tokens, spec.tokens) if until is Until.STEP else spec.tokens
 
 
-def _as_asked(request: Extend, spec: RunSpec, attempt: Found[Any], rows: Sequence[Found[Any]], before: int) -> Extend:
+def _as_asked(request: Extend, spec: RunSpec, attempt: Any, rows: Sequence[Any], before: int) -> Extend:
     """The request that a stored reply would have answered, if it is one of this kind."""
     limit, prefix = _limit(request.until, spec), request.rows[0].prefix
     made = tuple(Row(row.path, seed_of(attempt.seed, attempt.problem, row.path), prefix, limit) for row in rows)
@@ -193,12 +192,10 @@ def _as_asked(request: Extend, spec: RunSpec, attempt: Found[Any], rows: Sequenc
     return replace(request, rows=made, allowance=allowance)
 
 
-def _source(
-    request: Extend, spec: RunSpec, reply: Found[Any], rows: Sequence[Found[Any]], wanted: Mapping[Path, Row]
-) -> _Source:
+def _source(request: Extend, spec: RunSpec, reply: Any, rows: Sequence[Any], wanted: Mapping[Path, Row]) -> _Source:
     limit = _limit(request.until, spec)
 
-    def same(row: Found[Any]) -> bool:
+    def same(row: Any) -> bool:
         """Whether the row would have come out so with this request's limit too."""
         asked = wanted[row.path].limit
         return Finish(row.finish) in WHOLE and (asked == limit or (row.finish != Finish.LENGTH and row.tokens < asked))
