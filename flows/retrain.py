@@ -147,7 +147,7 @@ def enough(train: Sequence[Solved], apart: Sequence[Solved]) -> None:
     mixed = sum(0 < sum(rights) < len(rights) for rights in _by_problem(apart))
     if problems < LEAST_PROBLEMS or others < LEAST_PROBLEMS // 2 or min(right, wrong) < LEAST_EACH or not mixed:
         raise ValueError(
-            f"not enough to learn from: {right} right and {wrong} wrong solutions of {problems} problems, and {others} problems "
+            f"not enough to learn from: {right} right and {wrong} wrong solutions of {problems} problems, {others} problems "
             f"held out, {mixed} of them with both; needed are {LEAST_EACH} of each, {LEAST_PROBLEMS} problems, "
             f"{LEAST_PROBLEMS // 2} held out, 1 with both. Run best-of-n on more problems, or name more runs"
         )

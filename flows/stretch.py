@@ -1,7 +1,7 @@
 """What one task does: some of what is left of one run or of several, for about a minute and never for an instant.
 
 A task run costs a scheduler tens of milliseconds, and says little where it lasts no longer. So runs that are short are done
-several to a task, and long ones are parted by seconds. Everything here is plain Python over ids; the database says what is left.
+several to a task, and long ones are parted by seconds. All of it is plain Python over ids; the database says what is left.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A worker claims a shard, may take on more of the run's while it works, renews their leases while it is alive and going on, and
 gives them back. A lease without a heartbeat for STALE seconds, or one whose process is known to be dead, may be taken over; the
-epoch then rises, and every transaction of the old owner is refused, whenever it wakes up. So two workers may at worst generate the same twice, and never write it twice.
+epoch then rises, and every transaction of the old owner is refused, whenever it wakes up. So two workers may at worst generate
+the same twice, and never write it twice.
 
 A worker that died or hung before it wrote anything is held against the attempts it was at: that is how a problem that
 kills its worker comes to an end, after TRIES, without the others.
