@@ -42,7 +42,7 @@ class Report:
         """The whole; `plot` is the address of the picture, '' = none."""
         head = "| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS)
         rows = ["| " + " | ".join(_cell(row[name]) for name in COLUMNS) + " |" for row in self.table]
-        parts = [f"# {self.heading}", "\n".join([head, *rows]), LEGEND]
+        parts = [f"# {_cell(self.heading)}", "\n".join([head, *rows]), LEGEND]
         parts += [f"![{PLOTTED}]({plot})"] if plot else []
         parts += ["## In pairs with the first", "\n".join(self.pairs)] if self.pairs else []
         return "\n\n".join(parts) + "\n"
@@ -150,9 +150,8 @@ def _pair(name: str, of: Comparison) -> str:
 
 
 def _cell(text: object) -> str:
-    """A text that breaks no table and is no markup."""
-    plain = escaped(str(text)).replace("|", "\\|")
-    return plain.replace("<", "&lt;").replace("[", "\\[") if "[0" not in plain else plain
+    """A text that breaks no table, and is neither markup nor a link."""
+    return escaped(str(text)).replace("<", "&lt;").replace("|", "\\|").replace("](", "]\\(")
 
 
 __all__ = ["LEGEND", "PLOTTED", "Report", "made", "named", "run"]

@@ -40,6 +40,7 @@ class Solved:
 
     run: str
     problem: Problem
+    path: str
     trace: Trace
     answer: str | None
     right: bool
@@ -106,14 +107,14 @@ def run(opened: Database, asked: RetrainParameters) -> Retrained:
 
 
 def collected(opened: Database, runs: Sequence[Run]) -> list[Solved]:
-    """All whole solutions of the runs, graded; the same steps of one problem once."""
+    """All whole solutions of the runs, graded; a sample that several runs have (the same seed, path and text) once."""
     out: list[Solved] = []
-    seen: set[tuple[str, str, tuple[str, ...]]] = set()
+    seen: set[tuple[object, ...]] = set()
     with Graders() as graders:
         for found in runs:
             for whole in wholes(opened, found.id, "grader", ""):
                 for each in _graded(found.id, whole, graders):
-                    key = (each.problem.id, each.problem.prompt, each.steps)
+                    key = (found.spec.seed, each.problem.id, each.problem.prompt, each.path, each.steps)
                     if each.steps and key not in seen:
                         seen.add(key)
                         out.append(each)
@@ -125,7 +126,7 @@ def _graded(run_id: str, whole: Whole, graders: Graders) -> Iterator[Solved]:
     verdicts = {answer: graders.grade(whole.problem, answer) is Verdict.CORRECT for answer in said}
     for path, trace in whole.traces.items():
         answer = whole.answers[path]
-        yield Solved(run_id, whole.problem, trace, answer, answer is not None and verdicts[answer])
+        yield Solved(run_id, whole.problem, path, trace, answer, answer is not None and verdicts[answer])
 
 
 def parted(solved: Sequence[Solved], held_out: float, seed: int) -> tuple[list[Solved], list[Solved]]:

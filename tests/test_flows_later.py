@@ -154,7 +154,7 @@ def test_points_at_one_place_have_labels_of_their_own() -> None:
 
 
 def asked(folder: Path, **given: object) -> RetrainParameters:
-    return RetrainParameters.model_validate({"folder": str(folder), "runs": ["first"], "tokens": 3_000, **given})
+    return RetrainParameters.model_validate({"folder": str(folder), "runs": ["first"], "tokens": 3_000, "held_out": 0.4, **given})
 
 
 @pytest.mark.parametrize("labels", ["exact", "outcome"])
@@ -163,7 +163,7 @@ def test_a_reward_model_learns_from_stored_candidates_and_is_measured_on_others(
 ) -> None:
     folder = tmp_path / "model"
     made = retrain.run(database, asked(folder, labels=labels))
-    assert (made.labels, made.problems) == (labels, (18, 6))
+    assert (made.labels, made.problems) == (labels, (14, 10))
     assert made.before.auc is not None
     assert made.after.auc is not None
     assert made.before.auc > 0.6, "the bundled model tells right from wrong"
@@ -181,7 +181,7 @@ def test_no_problem_is_both_learned_from_and_measured_on(database: Database) -> 
     train, apart = retrain.parted(solved, 0.25, 0)
     assert not {s.problem.id for s in train} & {s.problem.id for s in apart}
     assert len(train) + len(apart) == len(solved)
-    assert len({(s.problem.id, s.steps) for s in solved}) == len(solved), "the second run's samples are the first's"
+    assert len(solved) == len({(s.problem.id, s.path) for s in solved}), "the second run's samples are the first's"
     assert retrain.parted(solved, 0.25, 0)[1] == apart
 
 
@@ -189,7 +189,7 @@ def test_too_little_to_learn_from_is_refused_in_one_line_and_leaves_nothing(data
     few = spec("word:split=train,count=4,levels=2,seed=9", "best-of-n:n=2")
     work.evaluate(database, few, "few")
     with pytest.raises(
-        ValueError, match=r"not enough to learn from: \d+ right and \d+ wrong solutions of 3 problems, 1 problems held"
+        ValueError, match=r"not enough to learn from: \d+ right and \d+ wrong solutions of 2 problems, 2 problems held"
     ):
         retrain.run(database, asked(tmp_path / "model", runs=["few"]))
     assert not (tmp_path / "model").exists()

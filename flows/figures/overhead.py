@@ -3,8 +3,8 @@
     python -m flows.figures.overhead demo       # the demo's sweep, under Prefect: where the seconds go
     python -m flows.figures.overhead slow       # problems that take 10 s each: a generator that sleeps, all else real
 
-Seconds are of the thread that works, each moment counted once; the store's writer is a thread beside it and is given apart. Prefect's
-temporary server is started before the clock, and its start is given apart. `--problems`, `--database`.
+Seconds are of the thread that works, each moment counted once; the store's writer is a thread beside it and is given apart.
+Prefect's temporary server is started before the clock, and its start is given apart. `--problems`, `--database`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What it saves that a sweep generates once what its runs have in common: best-of-n at several sizes with several selectors, with
-and without sharing, in turn, and whether the rows are the same.
+"""What it saves that a sweep generates once what its runs have in common: best-of-n at several sizes with several selectors,
+with and without sharing, in turn, and whether the rows are the same.
 
     python -m flows.figures.sharing [--problems 40] [--rounds 3]
 
-In plain Python; the models are warm. `rows`: the candidates' tokens, statistics, states and answers, the choices and the verdicts.
+In plain Python; the models are warm. `rows`: the candidates' tokens, statistics, states and answers, the choices and verdicts.
 """
 
 from __future__ import annotations
