@@ -1,14 +1,15 @@
 """Work that begins while Prefect starts: its server takes 10 to 30 s, and the first token need not wait for it.
 
-A thread plans the run and solves its first shards in plain Python. Prefect is imported when it has drawn its first token: both are
-seconds of Python, of which one process runs one at a time. When the server is there the flow begins, and its task of the shard that
-the thread is at waits for the thread: from then on Prefect's states follow the work as they always do. What the thread did is what
-the flow would have done, in the same rows.
+A thread plans the run and works on it in plain Python. Prefect is imported when it has drawn its first token: both are
+seconds of Python, of which one process runs one at a time. When the server is there the flow begins: the thread takes no
+further shard, and the flow's first task waits for it. From then on Prefect's states follow the work as they always do. What
+the thread did is what the flow would have done, in the same rows.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flows import work
@@ -36,13 +37,12 @@ class Ahead:
     database: str
     planned_before: bool = False
     size: int = SHARD  # problems of a shard
-    shard: int | None = None  # that the thread is at, or was when it ended
+    share: bool = False  # what other runs have generated
     error: BaseException | None = None
-    _done: work.Progress | Held | None = None
+    _ended: int = 0  # problems
     _begun: threading.Event = field(default_factory=threading.Event)  # planned, with its models loaded; or failed
     _token: threading.Event = field(default_factory=threading.Event)  # the generator has taken a step; or there is none to take
     _turns: int = 0
-    _turn: threading.Lock = field(default_factory=threading.Lock)  # who decides what shard is the thread's
     _handed: bool = False
     _halt: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -67,11 +67,10 @@ class Ahead:
     def handed(self) -> None:
         """The flow has begun: waits until the models are loaded, and lets the thread take no further shard."""
         self._begun.wait()
-        with self._turn:
-            self._handed = True
+        self._handed = True
 
-    def result(self) -> work.Progress | Held:
-        """Waits for the thread's shard; raises what ended it."""
+    def result(self) -> int:
+        """Waits for the thread; how many problems it ended. Raises what broke it off."""
         assert self._thread is not None
         try:
             self._thread.join()
@@ -81,8 +80,7 @@ class Ahead:
         _AHEAD.pop(self.spec.id, None)
         if self.error is not None:
             raise self.error
-        assert self._done is not None
-        return self._done
+        return self._ended
 
     # ------------------------------------------------------------------------------------------------------- the thread
 
@@ -106,13 +104,18 @@ class Ahead:
             work.plan(opened, self.spec, self.name, self.size)
         self._begun.set()
         with shown(self.name or self.spec.id, key=self.spec.id) as watch:
-            for shard in open_shards(opened, self.spec.id):
-                with self._turn:
-                    if self._handed:
-                        return
-                    self.shard = shard
+            while self._going() and (shards := open_shards(opened, self.spec.id)):
                 progress = work.started(opened, self.spec.id)
-                self._done = work.work_shard(opened, self.spec, shard, watch, progress, pulse=self._pulse)
+                before = progress.done
+                found = work.work_extent(
+                    opened, self.spec, shards, watch, progress, share=self.share, pulse=self._pulse, going=self._going
+                )
+                if isinstance(found, Held):
+                    return
+                self._ended += progress.done - before
+
+    def _going(self) -> bool:
+        return not self._handed
 
     def _pulse(self) -> None:
         """At every turn of the searches; the generator steps between two."""
@@ -129,10 +132,14 @@ def hand_over(run_id: str) -> None:
         found.handed()
 
 
-def done_ahead(run_id: str, shard: int) -> work.Progress | Held | None:
-    """The outcome of a shard that was begun ahead, when it is done; None for one that was not."""
-    found = _AHEAD.get(run_id)
-    return found.result() if found is not None and found.shard == shard else None
+def is_ahead(run_id: str) -> bool:
+    """Whether a run was begun before its flow, and nobody has waited for that yet."""
+    return run_id in _AHEAD
 
 
-__all__ = ["Ahead", "Halted", "done_ahead", "hand_over"]
+def done_ahead(runs: Sequence[str]) -> int:
+    """Waits for what was begun ahead of these runs; how many problems that ended."""
+    return sum(found.result() for run_id in runs if (found := _AHEAD.get(run_id)) is not None)
+
+
+__all__ = ["Ahead", "Halted", "done_ahead", "hand_over", "is_ahead"]

@@ -15,6 +15,7 @@ from flows.ahead import Ahead
 from flows.cli import FOLDER
 from flows.cluster import check_cluster
 from flows.progress import board, said, shown
+from flows.stretch import biggest_first
 from search.types import RunSpec
 from store.database import open_database, public
 from store.errors import Cancelled, Unavailable
@@ -29,23 +30,31 @@ def launch(
     plain: bool = False,
     cluster: str = "",
     shard: int = SHARD,
+    share: bool = False,
 ) -> list[str]:
     """Runs the specs one after another; their ids. All are checked before the first one starts. `cluster` spreads the shards,
-    each of so many problems."""
+    each of so many problems. With `share`, what one of them, or another stored run, has generated is not generated again."""
     _prepared(specs, database)
     if cluster:
         check_cluster(cluster, plain)
+    named = {spec.id: name for spec, name in reversed([*zip(specs, names, strict=True)])}
+    ordered = biggest_first(specs, share)
     with board(len(specs)):
         if plain:
-            return [_plain(spec, name, database, shard) for spec, name in zip(specs, names, strict=True)]
-        ahead = None if cluster else Ahead(specs[0], names[0], database, size=shard)
+            for spec in ordered:
+                _plain(spec, named[spec.id], database, shard, share)
+            return [spec.id for spec in specs]
+        first = ordered[0]
+        ahead = None if cluster else Ahead(first, named[first.id], database, size=shard, share=share)
         with _prefect(ahead) as flows, _cancellable():
-            jsons, where = [spec.json() for spec in specs], _without_password(database)
-            how: dict[str, Any] = {"show": True, "cluster": cluster, "shard": shard}
+            from flows.parameters import RunParameters
+
+            parameters, where = [RunParameters.model_validate(spec) for spec in specs], _without_password(database)
+            how: dict[str, Any] = {"show": True, "cluster": cluster, "shard": shard, "share": share}
             if len(specs) == 1:
-                flows.evaluate(jsons[0], where, names[0], **how)
+                flows.evaluate(parameters[0], where, names[0], **how)
             else:
-                flows.sweep(jsons, where, list(names), **how)
+                flows.sweep(parameters, where, list(names), **how)
     return [spec.id for spec in specs]
 
 
@@ -97,7 +106,10 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
             return run.id
     name = run.name or run.id
     with board(), _prefect(Ahead(run.spec, name, database, planned_before=True)) as flows, _cancellable():
-        flows.evaluate(run.spec.json(), _without_password(database), name, show=True, planned_before=True)
+        from flows.parameters import RunParameters
+
+        asked = RunParameters.model_validate(run.spec)
+        flows.evaluate(asked, _without_password(database), name, show=True, planned_before=True)
     return run.id
 
 
@@ -108,7 +120,8 @@ def _prefect(ahead: Ahead | None) -> Iterator[ModuleType]:
     if ahead is not None:
         ahead.start()
     try:
-        ahead.await_token()
+        if ahead is not None:
+            ahead.await_token()
         from flows import evaluate
 
         _quiet()
@@ -138,9 +151,9 @@ def _without_password(database: str) -> str:
     return public(database)
 
 
-def _plain(spec: RunSpec, name: str, database: str, shard: int) -> str:
+def _plain(spec: RunSpec, name: str, database: str, shard: int, share: bool) -> str:
     with open_database(database) as opened, shown(name, key=spec.id) as watch:
-        return work.evaluate(opened, spec, name, watch, said, shard)
+        return work.evaluate(opened, spec, name, watch, said, shard, share)
 
 
 def _quiet() -> None:

@@ -75,26 +75,56 @@ def spec(
     constraint: str = "",
 ) -> RunSpec:
     """One run from its words; ValueError in one line for any that cannot be."""
-    chosen, judge, writer = part(strategy), joined(part(verifier)), model_part(generator)
+    chosen = part(strategy)
     extra = part("x:" + ",".join(settings)).params if settings else {}
-    searched = resolved(Part(chosen.name, {**chosen.params, **extra}))
+    return assembled(
+        part(problems),
+        Part(chosen.name, {**chosen.params, **extra}),
+        part(verifier),
+        model_part(generator),
+        None if encoder is None else part(encoder),
+        None if small is None else model_part(small),
+        sampling,
+        Budget(None if budget is None else count(budget), passes, candidates, flops, seconds),
+        (tokens, step_tokens, seed),
+        stops,
+        constraint,
+    )
+
+
+def assembled(
+    problems: Part,
+    strategy: Part,
+    verifier: Part,
+    generator: Part,
+    encoder: Part | None,
+    small: Part | None,
+    sampling: Sampling,
+    budget: Budget,
+    limits: tuple[int, int, int],
+    stops: Sequence[str],
+    constraint: str,
+) -> RunSpec:
+    """As `spec`, from its pieces: what was left to defaults is written out. `limits`: tokens of a solution, of a step; seed."""
+    searched, judge = resolved(strategy), joined(verifier)
     if judge.name == "confidence" and judge.params.get("of", "top-k") == "top-k" and not sampling.confidence:
         raise ValueError(
             "verifier 'confidence' needs the tokens' confidences: keep them with --confidence 20, or take of=self-certainty"
         )
     embeds, sibling = encoder_of(searched, encoder), small_of(searched, small)
+    tokens, step_tokens, seed = limits
     return RunSpec(
-        problems=part(problems),
-        generator=writer,
+        problems=problems,
+        generator=generator,
         verifier=judge,
         strategy=searched,
         sampling=sampling,
-        budget=Budget(None if budget is None else count(budget), passes, candidates, flops, seconds),
+        budget=budget,
         seed=seed,
         tokens=tokens,
         step_tokens=step_tokens,
         stops=tuple(stops),
-        weights=weights(writer, judge, embeds, sibling),
+        weights=weights(generator, judge, embeds, sibling),
         encoder=embeds,
         small=sibling,
         constraint=constraint,

@@ -1,7 +1,8 @@
 """The work of a run in plain Python: plan it, solve a shard of its problems, close it. Runs without Prefect.
 
 What crosses these functions is ids and counts; models stay warm in the process; everything else is in the database. Any
-number of processes may work on one run: a shard is leased to one of them at a time, and taken over where that one dies.
+number of processes may work on one run: each takes on shards of it while its time allows. A shard is leased to one of them at
+a time, and taken over where that one dies.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,6 +26,7 @@ from flows.cancelling import heeding
 from flows.hurry import hurrying
 from flows.parts import weights
 from pipelines.encoders import check_encoder, load_named
+from pipelines.models import fingerprint
 from pipelines.problems.load import load_problems
 from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
@@ -33,8 +35,9 @@ from search.types import Encoder, Join, Part, Problem, Question, RunSpec, TextGe
 from store import queries, queue
 from store.database import Database
 from store.errors import StoreError, Unavailable
+from store.extents import share_of
 from store.journal import Grade, StoreJournal
-from store.leases import Held, claim, readable, this_process
+from store.leases import STALE, Held, Lease, claim, readable, standing, this_process
 from store.runs import (
     SHARD,
     Planned,
@@ -49,6 +52,7 @@ from store.runs import (
     unreplayable,
 )
 from store.schema import CLOSED, TRIES
+from store.shared import Shared, sources
 from verifiers.canary import canaries
 from verifiers.code import ready
 from verifiers.extract import extractor_for
@@ -60,6 +64,8 @@ if TYPE_CHECKING:
     from pipelines.models import TextModel
 
 CONCURRENCY = 64  # searches held at once: what bounds the memory for finished steps
+SECONDS = 60.0  # after which a task takes on no further problems; it ends when those it has are done
+LEAST = 16  # problems that a task begins with, however long they take: fewer would leave the batch empty
 PAUSE = 2.0  # seconds between two looks at shards that others have
 
 
@@ -113,7 +119,7 @@ def _nothing() -> None:
     pass
 
 
-def _unsaid(line: str) -> None:
+def unsaid(line: str) -> None:
     pass
 
 
@@ -189,7 +195,7 @@ def submit(database: Database, spec: RunSpec, name: str = "", shard: int = SHARD
     return queue.enqueue(database, spec.id)
 
 
-def join(database: Database, spec: RunSpec, say: Sayer = _unsaid) -> None:
+def join(database: Database, spec: RunSpec, say: Sayer = unsaid) -> None:
     """Records that this process works on the run, and says where its code or versions are others than the run's first."""
     here = environment(spec)
     known = sessions(database, spec.id)
@@ -223,17 +229,21 @@ def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verif
 
 
 def solve(
-    problems: Sequence[tuple[int, Problem]],
+    problems: Iterable[tuple[int, Problem]],
     spec: RunSpec,
     journal: Journal | None = None,
     concurrency: int = CONCURRENCY,
     pulse: Callable[[], None] | None = None,
+    over: Callable[[TextGenerator], TextGenerator] | None = None,
     under_way: dict[int, Tree] | None = None,
 ) -> Iterator[Outcome]:
-    """Searches for keyed problems, all batched together; outcomes as they end. `pulse` is called at every turn; `under_way`
-    is given the tree of each search that begins."""
+    """Searches for keyed problems, all batched together; outcomes as they end. `pulse` is called at every turn; `over` may put
+    something before the generator; `under_way` is given the tree of each search that begins."""
     model, verifier = generator_of(spec.generator), verifier_of(spec.verifier)
-    driver = Driver(_engines(spec, model), verifier[0], journal or NoJournal(), concurrency, encoder=encoder_of(spec))
+    engine = _engines(spec, model)
+    driver = Driver(
+        engine if over is None else over(engine), verifier[0], journal or NoJournal(), concurrency, encoder=encoder_of(spec)
+    )
     if pulse is not None:
         driver.pulse = pulse
     searches = (search_of(key, problem, spec, model, verifier) for key, problem in problems)
@@ -244,6 +254,13 @@ def _noted(searches: Iterator[Search], trees: dict[int, Tree]) -> Iterator[Searc
     for search in searches:
         trees[search.key] = search.tree
         yield search
+
+
+def sharing(database: Database, spec: RunSpec) -> Callable[[TextGenerator], TextGenerator]:
+    """What puts the rows of other runs, where they are the ones asked for, before a generator."""
+    known = bool(fingerprint(spec.generator.name, "generator"))  # else two runs of one name may be of two models
+    runs = sources(database, spec, environment(spec), known)
+    return lambda engine: Shared(engine, database, runs) if runs else engine
 
 
 def _engines(spec: RunSpec, model: TextModel) -> TextGenerator:
@@ -267,68 +284,76 @@ def work_shard(
     owner: str = "",
     pulse: Callable[[], None] = _nothing,
 ) -> Progress | Held:
-    """Solves, grades and stores the attempts of one shard that are still to be done; Held where another process has it.
+    """`work_extent` of one shard alone; Held where another process has it."""
+    return work_extent(database, spec, [shard], watch, progress, owner, pulse=pulse)
+
+
+def work_extent(
+    database: Database,
+    spec: RunSpec,
+    shards: Sequence[int],
+    watch: Watcher = _nobody,
+    progress: Progress | None = None,
+    owner: str = "",
+    seconds: float = SECONDS,
+    share: bool = False,
+    pulse: Callable[[], None] = _nothing,
+    going: Callable[[], bool] = lambda: True,
+) -> Progress | Held:
+    """Solves, grades and stores what is still to be done of some of the shards: of as many as keep a batch full for `seconds`.
+    Held where other processes have them all. With `share`, what other runs have generated is not generated again.
 
     What an earlier process was answered is replayed, and its searches go on from there. An attempt that fails is tried again,
     alone, at the end; after three tries it has failed. Raises Diverged, at the end, where searches are not those of their
-    journals; these stay as they are. `pulse` is called at every turn; what it raises ends the work.
+    journals; these stay as they are. `pulse` is called at every turn; what it raises ends the work. No further shards
+    are taken on where `going` says no.
     """
-    lease = claim(database, spec.id, shard, owner)
+    lease = _claimed(database, spec.id, shards, owner)
     if isinstance(lease, Held):
         return lease
     verifier, join = verifier_of(spec.verifier)  # loading is not to be broken off
     encoder_of(spec)
-    with lease.kept(), heeding(database, spec.id) as uncancelled:
-        due = {a.attempt_id: a for a in planned(database, spec.id, shard) if not a.closed}
-        ready(a.problem for a in due.values())
-        progress = progress or Progress(total=len(due))
-        restart(database, [i for i in unreplayable(database, spec.id) if i in due], lease)
+    with lease.kept(), heeding(database, spec.id) as uncancelled, Graders() as graders:
+        over = sharing(database, spec) if share else None
+        free = [s for s in shards if f"{spec.id}/{s}" != lease.shard]
+        extent = _Extent(database, spec, lease, free, seconds, going)
+        progress = progress or Progress(total=0)
+        trees: dict[int, Tree] = {}
 
         def called() -> None:
             uncancelled()
             pulse()
 
-        # those that failed here, or that two workers have died of, run alone, so that they take no other with them; a first
-        # death may have been the machine's
-        batches = deque([[a for a in due.values() if a.tries < 2], *([a] for a in due.values() if a.tries >= 2)])
+        turn = _turn(lease.touch, called, trees, progress, watch)
         diverged: list[str] = []
-        with (
-            Graders() as graders,
-            StoreJournal(
-                database,
-                {i: i for i in due},
-                verifier=verifier.name,
-                join=join,
-                encoder=str(spec.encoder or ""),
-                lease=lease,
-                judge=lambda outcome: _graded(graders, due[outcome.search.key].problem, outcome),
-                tries={i: a.tries for i, a in due.items()},
-                most_tries=TRIES,
-            ) as journal,
-            hurrying(),
-        ):
-            tries = {i: a.tries for i, a in due.items()}
-            trees: dict[int, Tree] = {}
-            turn = _turn(lease.touch, called, trees, progress, watch)
-            while batches:
-                searches = [(a.attempt_id, a.problem) for a in batches.popleft()]
-                for outcome in solve(searches, spec, journal, pulse=turn, under_way=trees):
-                    attempt = due[outcome.search.key]
+        journal_of = StoreJournal(
+            database,
+            extent.ids,
+            verifier=verifier.name,
+            join=join,
+            encoder=str(spec.encoder or ""),
+            lease=lease,
+            judge=lambda outcome: _graded(graders, extent.due[outcome.search.key].problem, outcome),
+            tries=extent.before,
+            most_tries=TRIES,
+        )
+        with journal_of as journal, hurrying():
+            for batch in extent.batches():
+                for outcome in solve(batch, spec, journal, pulse=turn, over=over, under_way=trees):
+                    attempt = extent.due[outcome.search.key]
                     del trees[outcome.search.key]
+                    progress.total = max(progress.total, len(extent.due))
                     if isinstance(outcome.exception, Diverged):
                         diverged.append(f"problem {attempt.problem.id}: {outcome.exception}")
                         continue
-                    if outcome.choice is None:
-                        tries[attempt.attempt_id] += 1
-                        if tries[attempt.attempt_id] < TRIES:
-                            batches.append([attempt])
-                            continue
+                    if outcome.choice is None and extent.again(attempt):
+                        continue
                     progress.done += 1
                     progress.right += journal.right(outcome.search.key)
                     progress.failed += outcome.choice is None
                     progress.tokens += outcome.search.tree.usage.generated_tokens
-                    if (share := used(outcome.search.tree)) is not None:
-                        progress.spent, progress.bounded = progress.spent + share, progress.bounded + 1
+                    if (part := used(outcome.search.tree)) is not None:
+                        progress.spent, progress.bounded = progress.spent + part, progress.bounded + 1
                     progress.under_way = sum(tree.usage.generated_tokens for tree in trees.values())
                     watch(progress)
     if diverged:
@@ -367,6 +392,93 @@ def used(tree: Tree) -> float | None:
     return max((spent / bound for spent, bound in pairs if bound is not None), default=None)
 
 
+def _claimed(database: Database, run_id: str, shards: Sequence[int], owner: str) -> Lease | Held:
+    """The first of the shards that is to be had."""
+    found: Lease | Held | None = None
+    for shard in shards:
+        found = claim(database, run_id, shard, owner)
+        if isinstance(found, Lease):
+            break
+    assert found is not None
+    return found
+
+
+@dataclass
+class _Extent:
+    """What one task has taken on of a run, and takes on while it works. Those of its attempts that failed here, or that two
+    workers have died of, run alone at its end, so that they take no other with them; a first death may be the machine's."""
+
+    database: Database
+    spec: RunSpec
+    lease: Lease
+    free: list[int]  # shards that may be to be had
+    seconds: float
+    going: Callable[[], bool]
+    due: dict[int, Planned] = field(default_factory=dict)  # by attempt
+    ids: dict[int, int] = field(default_factory=dict)
+    before: dict[int, int] = field(default_factory=dict)  # tries
+    tries: dict[int, int] = field(default_factory=dict)
+    alone: deque[Planned] = field(default_factory=deque)
+    _waiting: deque[Planned] = field(default_factory=deque)
+    _old: frozenset[int] = frozenset()  # whose journal cannot be replayed
+    _began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._old = frozenset(unreplayable(self.database, self.spec.id))
+        self._take([int(self.lease.shard.rpartition("/")[2])])
+        if self.free:
+            share = share_of(self.database, self.spec, self.seconds, CONCURRENCY, LEAST)
+            size = max(len(self.due), 1)  # of a shard, as it was planned
+            self._more(-(-share.problems // size) - 1)
+
+    def batches(self) -> Iterator[Iterable[tuple[int, Problem]]]:
+        """Those that are searched side by side, then each of those that run alone."""
+        yield self._feed()
+        while self.alone:
+            attempt = self.alone.popleft()
+            yield [(attempt.attempt_id, attempt.problem)]
+
+    def again(self, attempt: Planned) -> bool:
+        """Whether an attempt that failed is to be tried again."""
+        self.tries[attempt.attempt_id] += 1
+        if self.tries[attempt.attempt_id] >= TRIES:
+            return False
+        self.alone.append(attempt)
+        return True
+
+    def _feed(self) -> Iterator[tuple[int, Problem]]:
+        """Attempts as there is room for them; from further shards while there is time."""
+        while True:
+            while self._waiting:
+                attempt = self._waiting.popleft()
+                yield attempt.attempt_id, attempt.problem
+            if time.monotonic() - self._began >= self.seconds or not self.going() or not self._more(1):
+                return
+
+    def _more(self, shards: int) -> bool:
+        """Takes on that many more shards, or fewer where there are no more; whether it got any."""
+        if shards < 1 or not self.free:
+            return False
+        self.free, _ = standing(self.database, self.spec.id, self.free, STALE)
+        got = self.lease.extend(self.free, shards, STALE)
+        last = self.free.index(got[-1]) + 1 if got else len(self.free)
+        self.free = self.free[last:]
+        self._take(got)
+        return bool(got)
+
+    def _take(self, shards: Iterable[int]) -> None:
+        for shard in shards:
+            fresh = {a.attempt_id: a for a in planned(self.database, self.spec.id, shard) if not a.closed}
+            ready(a.problem for a in fresh.values())
+            restart(self.database, [i for i in fresh if i in self._old], self.lease)
+            self.due |= fresh
+            self.ids |= {i: i for i in fresh}
+            self.before |= {i: a.tries for i, a in fresh.items()}
+            self.tries |= {i: a.tries for i, a in fresh.items()}
+            self._waiting += [a for a in fresh.values() if a.tries < 2]
+            self.alone += [a for a in fresh.values() if a.tries >= 2]
+
+
 def _parted(database: Database, spec: RunSpec, diverged: Sequence[str]) -> str:
     began = find_run(database, spec.id).environment.get("commit", "")
     return (
@@ -390,27 +502,36 @@ def evaluate(
     spec: RunSpec,
     name: str = "",
     watch: Watcher = _nobody,
-    say: Sayer = _unsaid,
+    say: Sayer = unsaid,
     shard: int = SHARD,
+    share: bool = False,
 ) -> str:
     """A whole run in this process; its id. Running the same spec again goes on with what is missing."""
     plan(database, spec, name, shard)
-    resume(database, spec, watch, say)
+    resume(database, spec, watch, say, share)
     return spec.id
 
 
-def resume(database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = _unsaid) -> None:
+def resume(database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = unsaid, share: bool = False) -> None:
     """Does what is left of a run that is in the database, beside any other process that does."""
     queue.begin(database, spec.id)
     join(database, spec, say)
     progress = started(database, spec.id)
     with closing(database, spec.id):
-        through(database, spec.id, lambda shard: work_shard(database, spec, shard, watch, progress), say)
+        through(database, spec.id, lambda shards: work_extent(database, spec, shards, watch, progress, share=share), say)
 
 
 @contextmanager
 def closing(database: Database, run_id: str) -> Iterator[None]:
     """Ends the run as it stands after the block, unless the database itself failed in it."""
+    with broken_off(database, run_id):
+        yield
+    close_run(database, run_id)
+
+
+@contextmanager
+def broken_off(database: Database, run_id: str) -> Iterator[None]:
+    """Ends the run as it stands where the block raises, unless it is the database that failed."""
     try:
         yield
     except StoreError:
@@ -419,7 +540,6 @@ def closing(database: Database, run_id: str) -> Iterator[None]:
         with suppress(StoreError):  # what ended it is what matters
             close_run(database, run_id, patience=5.0)
         raise
-    close_run(database, run_id)
 
 
 def started(database: Database, run_id: str) -> Progress:
@@ -443,30 +563,25 @@ def begin_again(database: Database, run_id: str) -> None:
             lease.release()
 
 
-def through(
-    database: Database,
-    run_id: str,
-    solve: Callable[[int], object],
-    say: Sayer = _unsaid,
-    spread: Callable[[Sequence[int]], Sequence[object]] | None = None,
-) -> None:
+def through(database: Database, run_id: str, solve: Callable[[list[int]], object], say: Sayer = unsaid) -> None:
     """Has every shard of a run solved: by this process, or by another that has it. Waits for those, and takes over from
-    what dies. `solve` gives Held for a shard that another process has; `spread` does so for many at once."""
+    what dies. `solve` is given the shards that are to be had, and solves some of them."""
     said = False
     while shards := open_shards(database, run_id):
         queue.refuse_cancelled(database, run_id)
-        results = spread(shards) if spread else [solve(shard) for shard in shards]
-        held = [each for each in results if isinstance(each, Held)]
-        if len(held) == len(shards):
-            if not said:
-                said = True
-                owners = ", ".join(sorted({readable(each.owner) for each in held}))
-                say(f"waiting for {len(held)} of the run's shards that other processes have ({owners})")
-            time.sleep(PAUSE)
+        free, held = standing(database, run_id, shards, STALE)
+        if free:
+            solve(free)
+            continue
+        if not said:
+            said = True
+            owners = ", ".join(sorted({readable(each.owner) for each in held}))
+            say(f"waiting for {len(held)} of the run's shards that other processes have ({owners})")
+        time.sleep(PAUSE)
 
 
-def environment(spec: RunSpec) -> dict[str, str]:
-    """What a result depends on beside its spec. Loads the generator, to know what it computes in."""
+def versions() -> dict[str, str]:
+    """What any result depends on: versions, the machine, the commit."""
     names = ("torch", "transformers", "tokenizers", "numpy", "numba", "prefect", "sqlalchemy", "psycopg", "math-verify")
     found = {}
     for name in names:
@@ -474,7 +589,6 @@ def environment(spec: RunSpec) -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    engine = generator_of(spec.generator).engine
     return {
         **found,
         "python": platform.python_version(),
@@ -482,11 +596,19 @@ def environment(spec: RunSpec) -> dict[str, str]:
         "machine": platform.machine(),
         "processor": _processor(),
         "system": platform.system(),
+        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
+        "commit": _commit(),
+    }
+
+
+def environment(spec: RunSpec) -> dict[str, str]:
+    """What a result depends on beside its spec. Loads the generator, to know what it computes in."""
+    engine = generator_of(spec.generator).engine
+    return {
+        **versions(),
         "device": str(getattr(engine, "device", "unknown")),
         "dtype": str(spec.generator.params.get("dtype", "float32")),
         "path": type(getattr(engine, "forward", engine)).__name__,
-        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
-        "commit": _commit(),
         **({"canaries": _canaries(spec.verifier.name, _sorted(spec.verifier))} if judges(spec.verifier) else {}),
     }
 

@@ -22,8 +22,8 @@ from search.drive import Diverged
 from store import queue
 from store.database import Database, open_database
 from store.errors import Cancelled, LeaseLost, StoreError, Unavailable
-from store.leases import Held
-from store.runs import Run, close_run
+from store.leases import Held, standing
+from store.runs import Run, close_run, open_shards
 
 PAUSE = 2.0  # seconds between two looks for something to do
 AGAIN = 300.0  # seconds after which a run that could not be worked on here is tried again
@@ -62,7 +62,7 @@ class Worker:
         return 0
 
     def _shards(self, run: Run) -> int:
-        if not queue.free_shards(self.database, run.id):
+        if not self._free(run):
             return 0
         if run.id not in self.joined:
             work.check(run.spec, problems=False)
@@ -71,19 +71,22 @@ class Worker:
         queue.begin(self.database, run.id, of=("queued",))
         done = 0
         with resting(self.database, run.id):
-            while free := queue.free_shards(self.database, run.id):
+            while free := self._free(run):
                 # each worker begins elsewhere: all at the first would wait for each other
-                shard = free[hash((os.getpid(), done)) % len(free)]
+                at = hash((os.getpid(), done)) % len(free)
                 began, before = time.monotonic(), work.started(self.database, run.id)
-                found = work.work_shard(self.database, run.spec, shard, progress=before)
+                found = work.work_extent(self.database, run.spec, free[at:] + free[:at], progress=before)
                 if isinstance(found, Held):
                     continue
                 done += 1
                 self.say(
-                    f"run {run.id} shard {shard}: {found.done - found.before} problems in {time.monotonic() - began:.1f} s, "
+                    f"run {run.id}: {found.done - found.before} problems in {time.monotonic() - began:.1f} s, "
                     f"{found.tokens_per_second:,.0f} tokens/s; {found.done}/{found.total}"
                 )
         return done
+
+    def _free(self, run: Run) -> list[int]:
+        return standing(self.database, run.id, open_shards(self.database, run.id))[0]
 
 
 @contextmanager

@@ -371,6 +371,8 @@ class Extension:
     drafted_tokens: int = 0  # guessed ahead and checked by the model
     accepted_tokens: int = 0  # of the drafted: those that the model would have drawn itself
     small_tokens: int = 0  # of the generated: by the smaller sibling
+    shared_tokens: int = 0  # of the generated: read from another run's rows, charged as if generated here
+    shared_seconds: float = 0.0  # of the seconds: what they had cost there
     flops: float = 0.0
     queue_seconds: float = 0.0
     seconds: float = 0.0  # this request's share of the generator's time

@@ -42,6 +42,8 @@ _MEANS = (
 _SUMS = (
     "queue_seconds",
     "generate_seconds",
+    "shared_tokens",
+    "shared_seconds",
     "verify_seconds",
     "embed_seconds",
     "store_seconds",

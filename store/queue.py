@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from . import schema
 from .database import AWAY_SECONDS, Database
 from .errors import Cancelled, StoreError
-from .leases import STALE, is_dead, server_clock
+from .leases import is_dead
 from .runs import Run, now, open_shards, run_of
 
 WANTED = ("queued", "running")  # what workers take
@@ -82,24 +82,11 @@ def wanted(db: Database) -> list[Run]:
     return [run_of(row) for row in db.consult(lambda connection: connection.execute(asked).mappings().all())]
 
 
-def free_shards(db: Database, run_id: str, stale: float = STALE) -> list[int]:
-    """The shards of a run that have something to be done and that nobody seems to have, in order. A claim decides."""
-    lease = schema.lease.c
-    open_ = open_shards(db, run_id)
-    held = select(lease.shard, lease.owner, (server_clock(db.engine.dialect) - lease.heartbeat).label("age")).where(
-        lease.shard.startswith(f"{run_id}/", autoescape=True), lease.owner != ""
-    )
-    rows = db.consult(lambda connection: connection.execute(held).all())
-    busy = {int(row.shard.rpartition("/")[2]) for row in rows if row.age < stale and not is_dead(row.owner)}
-    return [shard for shard in open_ if shard not in busy]
-
-
 __all__ = [
     "begin",
     "called_off",
     "cancel",
     "enqueue",
-    "free_shards",
     "is_cancelled",
     "owners",
     "refuse_cancelled",

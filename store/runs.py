@@ -20,7 +20,7 @@ from .errors import StoreError, one_of
 from .leases import Lease, is_dead
 from .values import clean, dumps
 
-SHARD = 64  # problems that a worker takes on at a time: a full batch for the generator
+SHARD = 8  # problems of one lease: a worker takes on as many leases as its time allows (store.extents)
 
 Grade = tuple[int, str, bool | None, str]  # attempt id, verdict, correct (None: not decided), grader
 
@@ -73,7 +73,7 @@ def begin_run(
 
     Idempotent: the same spec again finds the same attempts, the finished ones with their status, and sets the run to
     running where any is left. The first environment is kept. Other problems under the same spec are refused. `shard` is how
-    many problems a worker takes on at a time; it is settled with the run.
+    many problems one lease is for; it is settled with the run.
     """
     if not problems:
         raise StoreError(f"run '{spec.id}' has 0 problems; choose a set that has some")

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from search.ledger import Usage
 
-VERSIONS = ("0001", "0002", "0003", "0004")  # oldest first; the last is what this code reads and writes
+VERSIONS = ("0001", "0002", "0003", "0004", "0005")  # oldest first; the last is what this code reads and writes
 HEAD = VERSIONS[-1]
 VERSION_TABLE = "ponderosa_version"
 
@@ -36,6 +36,7 @@ CLOSED = ("done", "failed")  # attempts that are not run again
 TRIES = 3  # of one attempt, after which it has failed
 KINDS = ("extend", "verify", "embed")
 VERDICTS = ("correct", "wrong", "unparsed", "timeout", "error", "none")
+RESCORES = ("verifier", "grader")
 LEDGER = tuple(f.name for f in fields(Usage))
 
 metadata = MetaData(
@@ -142,9 +143,31 @@ score = Table(
     Column("parts", Text, nullable=False),  # JSON: a value for each step of the path
     Column("reason", Text, nullable=False),
     Column("join_rule", Text, nullable=False),  # how parts became value: search.types.Join
-    Column("reply", Integer),  # reply.number: what gave it; NULL = a bound refused the question
+    Column("reply", Integer),  # reply.number: what gave it; NULL = no search asked: a bound refused it, or it was given later
     Column("number", Integer, nullable=False),  # order of scoring in the attempt, from 0
     ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"]),
+)
+
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("attempt_id", Integer, primary_key=True, autoincrement=False),
+    Column("path", Text, primary_key=True),
+    Column("grader", Text, primary_key=True),
+    Column("verdict", Text, nullable=False),  # VERDICTS
+    Column("correct", Boolean),  # NULL = not decided
+    ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"]),
+)
+
+rescore = Table(
+    "rescore",
+    metadata,
+    Column("run_id", Text, ForeignKey("run.id"), primary_key=True),
+    Column("kind", Text, primary_key=True),  # RESCORES
+    Column("name", Text, primary_key=True),  # as in score.verifier or verdict.grader
+    Column("weights", Text, nullable=False),  # fingerprints of the verifier's models; '' = it has none
+    Column("created", Text, nullable=False),
+    Column("environment", Text, nullable=False),  # JSON: as the run's
 )
 
 embedding = Table(

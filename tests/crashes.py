@@ -6,7 +6,7 @@
         stage.run(where)                                # another goes on
         stage.check_end(where)                          # every row is as in a run that nobody disturbed
 
-A worker is a forked child that runs the real `work_shard` over a database, with the small language of the fakes or with the
+A worker is a forked child that runs the real `work_extent` over a database, with the small language of the fakes or with the
 bundled models. It is forked by a process of its own, which has one thread and nothing open: a fork of the tests' process would
 take along whatever other tests have left there. Commit points are numbered as they come: just before each transaction
 commits, and just after. What a worker does it writes to a file at once, so that it is known of one that was killed.
@@ -301,7 +301,7 @@ def _prepare(job: Job, say: Say) -> None:
         work.generator_of = lambda part: FakeModel(FakeGenerator(width=3, order="mixed"))  # type: ignore[assignment, return-value]
         work.verifier_of = lambda part: (FakeVerifier(by_text), Join.MIN)  # type: ignore[assignment]
         work.extractor_for = lambda meta: boxed  # type: ignore[assignment]
-    work.PAUSE = job.look
+    work.PAUSE, work.STALE = job.look, job.stale
     store_database._SERVER_SIDE = re.sub(r"timeout=\d+s", f"timeout={job.idle}s", store_database._SERVER_SIDE)
     _watch_commits(job, say)
     _watch_leases(job, say)
@@ -396,7 +396,7 @@ def _live(job: Job, say: Say) -> int:
     try:
         _prepare(job, say)
         with open_database(job.where) as database, work.closing(database, job.spec.id):
-            work.through(database, job.spec.id, lambda shard: work.work_shard(database, job.spec, shard))
+            work.through(database, job.spec.id, lambda shards: work.work_extent(database, job.spec, shards))
         say("finished")
         return 0
     except BaseException as error:

@@ -13,7 +13,7 @@ from store import queue, schema
 from store.audit import audit
 from store.database import Database
 from store.errors import Cancelled, StoreError
-from store.leases import Lease, claim
+from store.leases import Lease, claim, standing
 from store.runs import begin_run, close_run, find_run, join_run, run_status
 
 SPEC = make_spec("beam", n=4, keep=2)
@@ -108,13 +108,13 @@ def test_a_run_whose_last_attempt_was_done_in_spite_of_the_cancelling_is_done(db
 
 def test_the_shards_that_a_living_worker_has_are_not_free_and_those_of_a_dead_one_are(db: Database) -> None:
     run_id = planned(db)
-    assert queue.free_shards(db, run_id) == [0, 1]
+    assert standing(db, run_id, [0, 1])[0] == [0, 1]
     claim(db, run_id, 0)
-    assert queue.free_shards(db, run_id) == [1]
+    assert standing(db, run_id, [0, 1])[0] == [1]
     claim(db, run_id, 1, owner=dead_process())
-    assert queue.free_shards(db, run_id) == [1]
+    assert standing(db, run_id, [0, 1])[0] == [1]
     assert len(queue.owners(db, run_id)) == 1
-    assert queue.free_shards(db, run_id, stale=0.0) == [0, 1]  # or of one whose heart has stopped
+    assert standing(db, run_id, [0, 1], stale=0.0)[0] == [0, 1]  # or of one whose heart has stopped
 
 
 def test_a_submitted_run_has_the_environment_of_the_first_worker_that_joins_it(db: Database) -> None:

@@ -6,8 +6,8 @@ again later (a server that is away, a shard that another process has), 130 inter
 Nothing heavy is imported before a command needs it, so that --help answers at once.
 
 Files: `app.py` the application, `options.py` the flags that verbs share, `running.py`, `working.py`, `reading.py`,
-`checking.py` the verbs,
-`entry.py` signals and errors. A new verb is a thin function in one of these, or in a file of its own that is imported here.
+`afterwards.py`, `checking.py`, `verifying.py` the verbs, `entry.py` signals and errors. A new verb is a thin function in one of
+these, or in a file of its own that is imported here.
 """
 
 # ruff: noqa: I001  the verbs register themselves in this order, which is the order of the help
@@ -15,8 +15,8 @@ Files: `app.py` the application, `options.py` the flags that verbs share, `runni
 from flows.cli.app import app
 from flows.cli.options import DATABASE, FOLDER
 
-from flows.cli import running, working, reading, checking, verifying
+from flows.cli import running, working, reading, afterwards, checking, verifying
 
 from flows.cli.entry import main
 
-__all__ = ["DATABASE", "FOLDER", "app", "checking", "main", "reading", "running", "verifying", "working"]
+__all__ = ["DATABASE", "FOLDER", "afterwards", "app", "checking", "main", "reading", "running", "verifying", "working"]

@@ -23,7 +23,8 @@ DetachOption = Annotated[bool, typer.Option("--detach", help="Plan only: `ponder
 ClusterOption = Annotated[
     str, typer.Option(help="Spread shards over a Dask cluster: local:PROCESSES or an address, HOST:PORT.")
 ]
-ShardOption = Annotated[int, typer.Option("--shard", help="Problems that a worker takes on at a time.", min=1)]
+ShardOption = Annotated[int, typer.Option("--shard", help="Problems that are leased at a time.", min=1)]
+ShareOption = Annotated[bool, typer.Option(help="Take samples that another run has stored, where they are the same.")]
 NameOption = Annotated[str, typer.Option(help="A name to find the run by.")]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Id, beginning of an id, name, or 'latest'.", autocompletion=completing.runs)

@@ -21,6 +21,7 @@ from flows.cli.options import (
     RunArgument,
     SeedsOption,
     ShardOption,
+    ShareOption,
     StrategiesOption,
     StrategyOption,
     describes_runs,
@@ -59,7 +60,8 @@ def run(
     plain: PlainOption = False,
     detach: DetachOption = False,
     cluster: ClusterOption = "",
-    shard: ShardOption = 64,
+    shard: ShardOption = 8,
+    share: ShareOption = False,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
@@ -67,7 +69,7 @@ def run(
 
     A file with several runs is a sweep.
     """
-    _evaluate(*_planned(asked, name), database, plain, json, detach, cluster, shard)
+    _evaluate(*_planned(asked, name), database, plain, json, detach, cluster, shard, share)
 
 
 @app.command()
@@ -78,14 +80,15 @@ def sweep(
     plain: PlainOption = False,
     detach: DetachOption = False,
     cluster: ClusterOption = "",
-    shard: ShardOption = 64,
+    shard: ShardOption = 8,
+    share: ShareOption = True,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Evaluate every strategy at every budget and seed on one problem set."""
     if not asked.file and not asked.get("strategy"):
         raise ValueError("a sweep needs strategies: --strategy NAME for each, or --file FILE with its runs")
-    _evaluate(*_planned(asked, name), database, plain, json, detach, cluster, shard)
+    _evaluate(*_planned(asked, name), database, plain, json, detach, cluster, shard, share)
 
 
 @app.command()
@@ -159,14 +162,22 @@ def _planned(asked: Asked, name: str) -> tuple[list[RunSpec], list[str]]:
 
 
 def _evaluate(
-    specs: list[RunSpec], names: list[str], database: str, plain: bool, json: bool, detach: bool, cluster: str, shard: int
+    specs: list[RunSpec],
+    names: list[str],
+    database: str,
+    plain: bool,
+    json: bool,
+    detach: bool,
+    cluster: str,
+    shard: int,
+    share: bool,
 ) -> None:
     from flows import launch
 
     if detach:
         launch.submit(specs, names, database, shard)
         return
-    _told(launch.launch(specs, names, database, plain, cluster, shard), database, json)
+    _told(launch.launch(specs, names, database, plain, cluster, shard, share), database, json)
 
 
 def _told(ids: list[str], database: str, json: bool) -> None:

@@ -98,9 +98,10 @@ def pinned(core: int) -> None:
 def clustered(folder: str, address: str, seed: int, shards: int) -> float:
     """One run over the cluster; its generated tokens/s while it solved."""
     from flows.evaluate import evaluate
+    from flows.parameters import RunParameters
 
     where, spec = str(Path(folder) / "cluster.db"), the_run(seed, shards)
-    evaluate(spec.json(), where, f"seed {seed}", cluster=address, shard=SHARD)
+    evaluate(RunParameters.model_validate(spec), where, f"seed {seed}", cluster=address, shard=SHARD)
     with open_database(where) as database:
         tokens = queries.summary(database, spec.id).generated_tokens
         assert tokens is not None

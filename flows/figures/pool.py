@@ -30,7 +30,7 @@ from flows.tables import console, number, table
 from search.types import RunSpec
 from store import queue
 from store.database import Database, open_database
-from store.runs import find_run
+from store.runs import find_run, open_shards
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "ponderosa"
@@ -226,7 +226,7 @@ def tasked(folder: str) -> Iterator[Way]:
             def submit(seed: int) -> str:
                 spec = small_run(seed)
                 work.submit(database, spec)
-                future = solve_shard.delay(spec.json(), where, 0, "figures", False)
+                future = solve_shard.delay(spec.id, where, 0)
                 until(lambda: queue_is_empty(database, spec.id), 600)
                 assert future
                 close_run(database, spec.id)
@@ -238,7 +238,7 @@ def tasked(folder: str) -> Iterator[Way]:
 
 
 def queue_is_empty(database: Database, run_id: str) -> bool:
-    return not queue.free_shards(database, run_id) and not queue.owners(database, run_id)
+    return not open_shards(database, run_id) and not queue.owners(database, run_id)
 
 
 # ------------------------------------------------------------------------------------------------------------------ ends
