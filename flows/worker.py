@@ -42,7 +42,7 @@ class Worker:
     unable: dict[str, float] = field(default_factory=dict)  # run -> when it is to be tried again
 
     def once(self) -> int:
-        """Works on all that is there and free; how many shards that were."""
+        """Works on all that is there and free; how often it found something."""
         done = 0
         for run in queue.wanted(self.database):
             if (not self.only or run.id in self.only) and time.monotonic() >= self.unable.get(run.id, 0.0):

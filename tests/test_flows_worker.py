@@ -51,7 +51,7 @@ def test_a_worker_does_what_is_submitted_and_leaves_what_a_person_has_ended(data
     assert find_run(database, mine.id).environment == {}
     said: list[str] = []
     worker = Worker(database, said.append)
-    assert worker.once() == 2  # shards
+    assert worker.once() == 1  # stretch of shards
     assert worker.once() == 0
     assert [status(database, each) for each in (mine, interrupted, cancelled)] == ["done", "interrupted", "cancelled"]
     assert queries.summary(database, mine.id).done == 8
@@ -80,7 +80,7 @@ def test_a_run_that_cannot_be_worked_on_here_is_said_once_and_holds_up_no_other(
     monkeypatch.setattr(work, "check", picky)
     said: list[str] = []
     worker = Worker(database, said.append)
-    assert (worker.once(), worker.once()) == (2, 0)
+    assert (worker.once(), worker.once()) == (1, 0)
     assert [status(database, each) for each in (bad, good)] == ["queued", "done"]
     assert [line for line in said if "weights" in line] == [
         f"run {bad.id} cannot be worked on here: the run was made with weights that are not here"
@@ -95,7 +95,7 @@ def test_a_worker_that_is_stopped_puts_its_run_back_into_the_queue(database: Dat
         raise Stop
 
     asked = submitted(database)
-    monkeypatch.setattr(work, "work_shard", stopped)
+    monkeypatch.setattr(work, "work_extent", stopped)
     with pytest.raises(Stop):
         Worker(database, lambda line: None).once()
     assert status(database, asked) == "queued"  # and not interrupted: another worker goes on with it
@@ -105,14 +105,14 @@ def test_a_run_that_is_cancelled_under_a_worker_does_not_end_the_worker(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = submitted(database, 0), submitted(database, 1)
-    work_shard = work.work_shard
+    work_extent = work.work_extent
 
     def cancelling(database: Database, asked: RunSpec, *what: object, **how: object) -> object:
         if asked.id == first.id:
             queue.cancel(database, first.id)
-        return work_shard(database, asked, *what, **how)  # type: ignore[arg-type]
+        return work_extent(database, asked, *what, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(work, "work_shard", cancelling)
+    monkeypatch.setattr(work, "work_extent", cancelling)
     Worker(database, lambda line: None).once()
     assert [status(database, each) for each in (first, second)] == ["cancelled", "done"]
 
