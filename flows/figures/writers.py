@@ -4,8 +4,7 @@
     python -m flows.figures.writers --database URL               # PostgreSQL
 
 A writer is a process that hands over a commit of so many candidates as soon as the one before is written, for `--seconds`; rows
-are made beforehand. Steps are those of the bundled generator in length: 12 tokens, 40 characters. The CPU that the server takes
-is that of the same machine, as is that of the writers.
+are made beforehand, of `--tokens` tokens and 10 characters for every three of them. The server's CPU is the writers' machine's.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flows.figures.durable import _extension, _problems, _spec
+from flows.figures.durable import _problems, _spec
 from flows.tables import console, number, table
 from search.packing import rounded
-from search.types import Join
+from search.types import Extend, Extension, Finish, Join, Row, Sampling, Step, Until
 from store.database import open_database
 from store.journal import StoreJournal
 from store.leases import Lease, claim
@@ -47,19 +46,23 @@ def main() -> None:
     parser.add_argument("--database", default="")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=12, help="of a step")
+    parser.add_argument("--batches", type=int, nargs="*", default=[16, 64, 256], help="candidates a commit")
+    parser.add_argument("--writers", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--writer", type=int, default=-1, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, default=16, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.writer >= 0:
-        write(options.database, options.writer, options.batch, options.seed, options.seconds)
+        write(options.database, options.writer, options.batch, options.seed, options.seconds, options.tokens)
         return
     with tempfile.TemporaryDirectory() as folder:
         where = options.database or str(Path(folder) / "figures.db")
         made = table("candidates a commit", "writers", ">candidates/s", ">least", ">most", ">commits/s", ">slowest commit, s")
-        for b, batch in enumerate((16, 64, 256)):
-            for w, writers in enumerate((1, 2, 4, 8)):
-                found = [rate(where, writers, batch, 1000 * (4 * b + w) + i, options.seconds) for i in range(options.rounds)]
+        for b, batch in enumerate(options.batches):
+            for w, writers in enumerate(options.writers):
+                seed = 1000 * (10 * b + w) + 100_000 * options.tokens
+                found = [rate(where, writers, batch, seed + i, options.seconds, options.tokens) for i in range(options.rounds)]
                 rates = [each.candidates for each in found]
                 cells = (number(f(rates)) for f in (statistics.median, min, max))
                 commits = number(statistics.median(each.commits for each in found))
@@ -67,12 +70,12 @@ def main() -> None:
         console().print(made)
 
 
-def rate(where: str, writers: int, batch: int, seed: int, seconds: float) -> Rate:
+def rate(where: str, writers: int, batch: int, seed: int, seconds: float, tokens: int) -> Rate:
     """One round: the writers begin when all of them are up."""
     with open_database(where) as database:
         begin_run(database, _spec(seed), _problems(writers), {}, shard=1)
     command = [sys.executable, "-m", "flows.figures.writers", "--database", where, "--batch", str(batch), "--seed", str(seed)]
-    command += ["--seconds", str(seconds)]
+    command += ["--seconds", str(seconds), "--tokens", str(tokens)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     processes = [subprocess.Popen([*command, "--writer", str(i)], text=True, **pipes) for i in range(writers)]  # type: ignore[call-overload]
     for process in processes:
@@ -84,10 +87,10 @@ def rate(where: str, writers: int, batch: int, seed: int, seconds: float) -> Rat
     return Rate(sum(float(one[0]) for one in said), sum(float(one[1]) for one in said), max(float(one[2]) for one in said))
 
 
-def write(where: str, shard: int, batch: int, seed: int, seconds: float) -> None:
+def write(where: str, shard: int, batch: int, seed: int, seconds: float, tokens: int) -> None:
     """A writer: prints its candidates/s, commits/s and slowest commit."""
     spec, rng = _spec(seed), np.random.default_rng(shard)
-    replies = [_extension(rng, [str(i) for i in range(batch)]) for _ in range(max(1, MADE // batch))]
+    replies = [reply_of(rng, batch, tokens) for _ in range(max(1, MADE // batch))]
     with open_database(where) as database:
         lease = claim(database, spec.id, shard)
         assert isinstance(lease, Lease)
@@ -109,6 +112,20 @@ def write(where: str, shard: int, batch: int, seed: int, seconds: float) -> None
                 commits, worst = commits + 1, max(worst, time.perf_counter() - at)
             took = time.perf_counter() - began
         sys.stdout.write(f"{commits * batch / took} {commits / took} {worst}\n")
+
+
+def reply_of(rng: np.random.Generator, rows: int, tokens: int) -> tuple[Extend, Extension]:
+    asked = tuple(Row(str(i), 1, (1, 2, 3), tokens) for i in range(rows))
+    steps = tuple(step_of(rng, tokens) for _ in range(rows))
+    return Extend(asked, Until.END, Sampling()), Extension(steps, 30, 400, flops=1e9, queue_seconds=1e-3, seconds=0.1)
+
+
+def step_of(rng: np.random.Generator, tokens: int) -> Step:
+    logprobs = -rng.exponential(0.3, tokens).astype(np.float32)
+    ids, words = rng.integers(3, 500, tokens, dtype=np.int32), " ".join(map(str, rng.integers(0, 1000, tokens)))
+    text = words[: tokens * 10 // 3]
+    certainty, entropy = (rng.exponential(scale, tokens).astype(np.float32) for scale in (5, 1))
+    return Step(ids, text, logprobs, certainty, entropy, Finish.END, logprobs)
 
 
 if __name__ == "__main__":
