@@ -154,8 +154,9 @@ def test_points_at_one_place_have_labels_of_their_own() -> None:
 
 
 def asked(folder: Path, **given: object) -> RetrainParameters:
-    usual = {"folder": str(folder), "runs": ["first"], "tokens": 3_000, "held_out": 0.4}
-    return RetrainParameters.model_validate({**usual, **given})
+    return RetrainParameters.model_validate(
+        {"folder": str(folder), "runs": ["first"], "tokens": 3_000, "held_out": 0.4, **given}
+    )
 
 
 @pytest.mark.parametrize("labels", ["exact", "outcome"])
