@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows import verifier as verifying
+from flows.schedule import verbs as scheduling
 
 if TYPE_CHECKING:
     from search.types import RunSpec
@@ -33,6 +34,9 @@ app = typer.Typer(
 )
 
 app.add_typer(verifying.app, name="verifier")
+app.add_typer(scheduling.app, name="schedule")
+for verb in (scheduling.serve, scheduling.deploy, scheduling.trend):
+    app.command()(verb)
 
 FOLDER = ".ponderosa"
 DATABASE = os.path.join(FOLDER, "ponderosa.db")
@@ -491,13 +495,13 @@ def _explained(error: BaseException) -> BaseException:
     return explained(error, "in use", "use") if isinstance(error, DBAPIError) else error
 
 
-def main() -> None:
+def main(what: Callable[[], object] = app) -> None:
     """The entry point: every error that is the user's to mend is one line and an exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _stop)
     try:
-        app()
+        what()
     except _Stopped as stop:
         _say_stopped(int(stop.args[0]))
     except BaseException as error:
