@@ -39,7 +39,7 @@ CHECKS = {
     "ledger": "each entry of the cost ledger is the sum over the attempt's rows",
     "tree": "each candidate's parent is there, above it, and its depth is that of its path",
     "scores": "each score is a number in [0, 1] joined from its parts, or none with a reason",
-    "slots": "a slot that has been run has one run of its own, done where the slot is, and no run is of a slot that is another's",
+    "slots": "a slot that has been run has a run of its own, and one that is done has one that is done",
     "tokens": "packed tokens and statistics have the length that the step says",
 }
 

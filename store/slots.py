@@ -203,9 +203,8 @@ def _candidates(db: Database, only: str) -> list[tuple[Schedule, Slot]]:
     first_of = first.group_by(_S.schedule).subquery()
     here = (_S.schedule == first_of.c.schedule) & (_S.slot_utc == first_of.c.slot_utc)
     asked = select(schema.schedule, schema.slot).select_from(schema.slot).join(first_of, here).join(schema.schedule)
-    asked = (
-        asked.where(_T.status == "active").order_by(_S.slot_utc, _S.schedule).set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
-    )
+    asked = asked.where(_T.status == "active").order_by(_S.slot_utc, _S.schedule)
+    asked = asked.set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
     if only:
         asked = asked.where(_T.name == only)
     rows = db.consult(lambda connection: connection.execute(asked).mappings().all())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from . import stats
 from .compare import Interval, Side, side
 from .database import Database

@@ -21,7 +21,10 @@ TABLE: dict[str, set[str]] = {
 }
 HEAVY = {"torch", "transformers", "prefect"}  # seconds to import
 NOT_IN_SEARCH = {*HEAVY, "sqlalchemy", "alembic", "sympy", "math_verify"}
-MAY_BE_HEAVY = ("pipelines/engine/", "pipelines/train/", "pipelines/models.py", "verifiers/prm.py", "flows/evaluate.py")
+MAY_BE_HEAVY = (
+    *("pipelines/engine/", "pipelines/train/", "pipelines/models.py", "verifiers/prm.py"),
+    *("flows/evaluate.py", "flows/schedule/flow.py"),
+)
 FILES = sorted(path.relative_to(ROOT).as_posix() for folder in TABLE for path in (ROOT / folder).rglob("*.py"))
 
 

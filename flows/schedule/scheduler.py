@@ -66,6 +66,7 @@ class Scheduler:
     stale: float = STALE
     beat: float = BEAT
     halt: Callable[[], None] = _nothing  # ends what `evaluate` is at, from another thread: it raises Stopped
+    alarms: list[alarm.Alarm] = field(default_factory=list)  # that were raised
     _said: dict[str, str] = field(default_factory=dict)  # what was said of each schedule last: once is enough
     _until: dict[str, float] = field(default_factory=dict)  # schedules that are left alone until then, by the monotonic clock
 
@@ -160,7 +161,7 @@ class Scheduler:
             self._wait(taken)
             return "queued"
         told = alarm.below(taken.schedule, taken.slot, found, spec.id)
-        kept = None if told is None else alarm.raised(told, taken.schedule.hook if self.hooks else "")
+        kept = None if told is None else self._raised(taken, told)
         close(self.database, taken, "done", stamp(self.now()), alarm=kept)
         accuracy = "-" if found.accuracy is None else f"{found.accuracy:.3f}"
         self.say(f"{taken.name}: done, accuracy {accuracy} [{found.low:.3f}, {found.high:.3f}]")
@@ -169,10 +170,14 @@ class Scheduler:
         return "done"
 
     def _failed(self, taken: Taken, reason: str) -> str:
-        kept = alarm.raised(alarm.failed(taken.schedule, taken.slot, reason), taken.schedule.hook if self.hooks else "")
+        kept = self._raised(taken, alarm.failed(taken.schedule, taken.slot, reason))
         close(self.database, taken, "failed", stamp(self.now()), reason, kept)
         self.say(f"{taken.name}: ALARM {kept}")
         return "failed"
+
+    def _raised(self, taken: Taken, told: alarm.Alarm) -> str:
+        self.alarms.append(told)
+        return alarm.raised(told, taken.schedule.hook if self.hooks else "")
 
     def _give_back(self, taken: Taken) -> None:
         try:

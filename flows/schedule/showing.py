@@ -33,14 +33,12 @@ def listed(database: str, json: bool) -> None:
     if not found:
         console().print("no schedules; ponderosa schedule add makes one")
         return
-    made = table("schedule", "when", "evaluates", "next", "last slot", ">done", ">failed", ">missed", ">skipped")
+    made = table("schedule", "when", "next", "last slot", "so far")
     for each in found:
-        due = local(upcoming(each, utc_now(), 1)[0], each.zone) if each.status == "active" else each.status
+        due = stamp(upcoming(each, utc_now(), 1)[0]) if each.status == "active" else each.status
         final = last[each.name]
-        count = counts.get(each.name, {})
-        numbers = [str(count.get(status, 0)) for status in ("done", "failed", "missed", "skipped")]
-        shown = "–" if final is None else f"{final.slot_utc} {final.status}"
-        made.add_row(each.name, each.rule, f"{each.spec.strategy} on {each.spec.problems}", due, shown, *numbers)
+        count = ", ".join(f"{n} {status}" for status, n in sorted(counts.get(each.name, {}).items()))
+        made.add_row(each.name, each.rule, due, "–" if final is None else f"{final.slot_utc} {final.status}", count or "–")
     console().print(made)
 
 

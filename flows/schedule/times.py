@@ -118,10 +118,22 @@ def _of_interval(schedule: Schedule, after: datetime) -> Iterator[datetime]:
         moment += every
 
 
+def over_change(schedule: Schedule, now: datetime) -> float:
+    """The seconds to the next slot where the zone's clocks are changed before it and it is at most an hour away; else 0.
+
+    Prefect reads a cron string otherwise there: it starts a flow up to an hour early, or leaves a repeated hour out.
+    """
+    slot = upcoming(schedule, now, 1)[0]
+    zone = ZoneInfo(schedule.zone)
+    same = now.astimezone(zone).utcoffset() == slot.astimezone(zone).utcoffset()
+    seconds = (slot - now).total_seconds()
+    return 0.0 if same or schedule.cron is None or seconds > 3600 else seconds
+
+
 def midnight(zone: str, now: datetime) -> str:
     """The beginning of the day in a zone: what an interval is counted from."""
     local = now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0, microsecond=0)
     return stamp(local)
 
 
-__all__ = ["LEAST", "cron_of", "due", "every_of", "midnight", "moments", "upcoming", "zone_of"]
+__all__ = ["LEAST", "cron_of", "due", "every_of", "midnight", "moments", "over_change", "upcoming", "zone_of"]

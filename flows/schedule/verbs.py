@@ -120,16 +120,14 @@ def serve(
     once: Annotated[bool, typer.Option("--once", help="Run what is due, and end: for system cron.")] = False,
     only: Annotated[str, typer.Option(metavar="NAME", help="Serve this schedule alone.", show_default=False)] = "",
     at_once: Annotated[int, typer.Option(help="Slots of different schedules at the same time.", min=1)] = 1,
-    prefect: Annotated[
-        bool, typer.Option("--prefect", help="Run each slot as a Prefect flow, to be seen on its page.")
-    ] = False,
+    prefect: Annotated[bool, typer.Option("--prefect", help="Run each slot as a Prefect flow.")] = False,
     hooks: Annotated[bool, typer.Option(help="Run the schedules' hook commands.")] = True,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Run the slots of all schedules as they become due, until it is stopped.
 
     Several may serve one database: a slot is run by one of them, and taken over where that one dies. Exit code with --once: 1
-    where a slot has failed or its run is below the schedule's bar.
+    where a slot has failed or its run is below the schedule's bar, 75 where one is to be tried again.
     """
     from flows.schedule import serving
 
