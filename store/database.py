@@ -15,6 +15,7 @@ import logging
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -183,8 +184,7 @@ def _check_file(path: Path, create: bool) -> bool:
             raise StoreError(f"the database's directory '{path.parent}' does not exist; create it first")
         if not path.exists():
             _create(path)
-        with path.open("rb") as file:
-            head = file.read(len(_HEADER))
+        head = _head(path)
     except OSError as error:
         raise StoreError(f"cannot open the database '{path}': {error.strerror}; check its rights") from error
     if not head and not create:
@@ -192,6 +192,25 @@ def _check_file(path: Path, create: bool) -> bool:
     if head != _HEADER and head:
         raise StoreError(f"'{path}' is not a SQLite database; name another file")
     return not head
+
+
+_seen: set[tuple[int, int]] = set()  # the files whose beginning this process has read
+_seeing = threading.Lock()
+
+
+def _head(path: Path) -> bytes:
+    """The file's first bytes. They are read once in a process: closing a file gives up every lock that the process has on it,
+    SQLite's too, and another process would then clear away the log of a database that is in use."""
+    with _seeing:
+        found = path.stat()
+        this = found.st_dev, found.st_ino
+        if this in _seen:
+            return _HEADER if found.st_size else b""
+        with path.open("rb") as file:
+            head = file.read(len(_HEADER))
+        if head in (_HEADER, b""):
+            _seen.add(this)
+        return head
 
 
 def _create(path: Path) -> None:

@@ -211,7 +211,7 @@ def _candidates(db: Database, only: str) -> list[tuple[Schedule, Slot]]:
     return [(schedule_of(_part(row, "schedule")), slot_of(_part(row, "slot"))) for row in rows]
 
 
-def _part(row: Mapping[str, Any], table: str) -> dict[str, Any]:
+def _part(row: Mapping[Any, Any], table: str) -> dict[str, Any]:
     return {column.name: row[f"{table}_{column.name}"] for column in schema.metadata.tables[table].columns}
 
 

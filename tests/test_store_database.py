@@ -134,7 +134,7 @@ BAD_FILES = {
     "short text": (lambda path: path.write_text("hi"), "is not a SQLite database"),
     "a directory": (lambda path: path.mkdir(), "is a directory"),
     "another application": (_stranger, "of another application (it has a table 'recipes')"),
-    "a newer version": (_newer, "has schema version '0999', this program knows up to '0004'"),
+    "a newer version": (_newer, "has schema version '0999', this program knows up to '0005'"),
     "damaged": (_damaged, "cannot open the database"),
 }
 
@@ -503,3 +503,18 @@ def test_thirty_two_writers_of_one_file_all_get_their_turn(tmp_path: Path) -> No
         assert counts == [32, 32 * 3, 32 * 3 * 4]
         assert connection.scalar(text("SELECT count(*) FROM attempt WHERE status <> 'done'")) == 0
         assert connection.scalar(text("PRAGMA integrity_check")) == "ok"
+
+
+def test_opening_a_file_again_does_not_give_up_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Closing any descriptor of a file drops all POSIX locks that the process has on it. Without its lock, a database that is in
+    use looks like nobody's: the next process that closes it clears the log away, and what is written after that is lost or
+    damages the file."""
+    path = tmp_path / "a.db"
+    elsewhere = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version = 7'); c.close()"
+    with open_database(path) as first:
+        for _ in range(2):
+            open_database(path).close()
+            with first.read() as connection:
+                connection.execute(text("SELECT count(*) FROM run"))
+            subprocess.run([sys.executable, "-c", elsewhere, str(path)], check=True)
+            assert Path(f"{path}-wal").exists(), "another process took the database for its own"

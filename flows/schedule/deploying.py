@@ -20,7 +20,7 @@ from store.database import public
 from store.schedules import Schedule, find_schedule, moment_of
 
 if TYPE_CHECKING:
-    from prefect.automations import Automation
+    from prefect.automations import AutomationCore
 
 AUTOMATION = "ponderosa: a flow run without a heartbeat is crashed"
 BEAT = 30  # seconds, the least that Prefect allows
@@ -105,27 +105,26 @@ def deployed(schedule: Schedule, where: str, pool: str) -> None:
 
 def automated(window: int) -> str:
     """Makes or updates the automation that marks a flow run as crashed whose heartbeat has stopped; what became of it."""
-    from prefect.automations import Automation
+    from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
 
     wanted = automation(window)
     try:
-        try:
-            known = Automation.read(name=AUTOMATION)
-        except ValueError:
-            wanted.create()
-            return f"'{AUTOMATION}' after {window} s"
-        wanted.id = known.id
-        wanted.update()
+        with get_client(sync_client=True) as client:
+            known = client.read_automations_by_name(AUTOMATION)
+            if known:
+                client.update_automation(known[0].id, wanted)
+            else:
+                client.create_automation(wanted)
     except PrefectHTTPStatusError as error:  # a server without automations
         return f"none: the server answers {error.response.status_code}; a flow run whose machine died stays Running on its page"
-    return f"'{AUTOMATION}' after {window} s (updated)"
+    return f"'{AUTOMATION}' after {window} s{' (updated)' if known else ''}"
 
 
-def automation(window: int) -> Automation:
+def automation(window: int) -> AutomationCore:
     """A flow run that has sent a heartbeat, and then neither another nor an end within the window, is marked as crashed. Our
     own leases do not wait for that: it is for Prefect's page."""
-    from prefect.automations import Automation, EventTrigger, Posture
+    from prefect.automations import AutomationCore, EventTrigger, Posture
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
 
@@ -134,13 +133,13 @@ def automation(window: int) -> Automation:
         posture=Posture.Proactive,
         after={beat},
         expect={beat, *(f"prefect.flow-run.{end}" for end in ENDS)},
-        match={"prefect.resource.id": "prefect.flow-run.*"},  # type: ignore[arg-type]
+        match={"prefect.resource.id": "prefect.flow-run.*"},
         for_each={"prefect.resource.id"},
         within=timedelta(seconds=window),
     )
     message = f"no heartbeat for {window} s; `ponderosa trend` and `schedule show` tell what became of its slot"
-    crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=message)
-    return Automation(name=AUTOMATION, trigger=trigger, actions=[crash])
+    crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=message, force=False)
+    return AutomationCore(name=AUTOMATION, trigger=trigger, actions=[crash])
 
 
 __all__ = ["automated", "automation", "deployed", "made_pool", "run", "server"]

@@ -63,13 +63,14 @@ def read(path: str) -> RunSpec:
 
 def anywhere(spec: RunSpec) -> RunSpec:
     """The spec with paths that hold from any folder: who serves a schedule is not where it was made."""
-    made = {name: _whole(getattr(spec, name)) for name in ("problems", "generator", "verifier", "encoder", "small")}
-    return replace(spec, weights="", slot="", **made)
+    encoder, small = (None if part is None else _whole(part) for part in (spec.encoder, spec.small))
+    problems, generator, verifier = (_whole(part) for part in (spec.problems, spec.generator, spec.verifier))
+    return replace(
+        spec, problems=problems, generator=generator, verifier=verifier, encoder=encoder, small=small, weights="", slot=""
+    )
 
 
-def _whole(part: Part | None) -> Part | None:
-    if part is None:
-        return None
+def _whole(part: Part) -> Part:
     name = os.path.abspath(part.name) if os.path.isdir(part.name) and os.sep in part.name else part.name
     params = {
         key: os.path.abspath(value) if key in PATHS and isinstance(value, str) and os.path.exists(value) else value
