@@ -102,8 +102,8 @@ def planned(schedule: Schedule, times: Sequence[str], before: str, at: str) -> l
 
     Catch-up tells which of them are to be run; overlap, what becomes of those where an earlier slot is still open.
     """
-    run = {"latest": times[-1:], "all": times[-MOST:], "none": times[-1:] if _fresh(times[-1], at) else ()}[schedule.catch_up]
-    chosen = set(run)
+    late = schedule.catch_up == "none" and not _fresh(times[-1], at)
+    chosen = set[str]() if late else set(times[-MOST:] if schedule.catch_up == "all" else times[-1:])
     kept = times[-MOST:]
     slots = []
     for time in kept:
@@ -114,11 +114,9 @@ def planned(schedule: Schedule, times: Sequence[str], before: str, at: str) -> l
         else:
             status, reason = "queued", ""
         slots.append(Slot(schedule.name, time, status, reason, noticed=at))
-    if len(kept) < len(times) and slots:
-        first = slots[0]
-        slots[0] = Slot(
-            first.schedule, first.slot_utc, "missed", f"and {len(times) - len(kept)} before it, unrecorded", noticed=at
-        )
+    if len(kept) < len(times):
+        left = f"noticed at {at}, with {len(times) - len(kept)} before it that are not recorded"
+        slots[0] = replace(slots[0], status="missed", reason=left)
     return slots
 
 

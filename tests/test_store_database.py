@@ -506,8 +506,8 @@ def test_thirty_two_writers_of_one_file_all_get_their_turn(tmp_path: Path) -> No
 
 
 def test_opening_a_file_again_does_not_give_up_the_locks_of_the_first(tmp_path: Path) -> None:
-    """Closing any descriptor of a file drops all POSIX locks that the process has on it. Without its lock, a database that is in
-    use looks like nobody's: the next process that closes it clears the log away, and what is written after that is lost or
+    """Closing any descriptor of a file drops all POSIX locks that the process has on it. Without its lock, a database that is
+    in use looks like nobody's: the next process that closes it clears the log away, and what is written after that is lost or
     damages the file."""
     path = tmp_path / "a.db"
     elsewhere = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version = 7'); c.close()"
