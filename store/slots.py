@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Connection, Row, delete, func, select, update
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Connection, Row, func, select, update
 
 from . import schema
 from .database import Database, insert_new
@@ -220,7 +220,7 @@ def _begin(connection: Connection, schedule: Schedule, slot: Slot, lease: Lease,
     row = connection.execute(asked).mappings().one_or_none()
     first = _earliest_open(connection, slot.schedule)
     if row is None or first is None or first.slot_utc != slot.slot_utc:
-        connection.execute(delete(schema.lease).where(_L.shard == lease.shard, _L.owner == lease.owner))
+        _free(connection, lease)
         return None
     values = {"status": "running", "begun": at, "tries": row["tries"] + 1}
     connection.execute(update(schema.slot).where(_S.schedule == slot.schedule, _S.slot_utc == slot.slot_utc).values(values))
@@ -238,7 +238,7 @@ def _write(db: Database, taken: Taken, values: Mapping[str, Any], release: bool 
     here = (_S.schedule == slot.schedule, _S.slot_utc == slot.slot_utc)
 
     def work(connection: Connection) -> None:
-        if release and connection.scalar(select(_L.epoch).where(_L.shard == lease.shard)) is None:
+        if release and connection.scalar(select(_L.owner).where(_L.shard == lease.shard, _L.epoch == lease.epoch)) == "":
             known = connection.execute(select(schema.slot).where(*here)).mappings().one_or_none()
             if known is not None and all(known[name] == value for name, value in values.items()):
                 return  # this transaction has been done, and its answer was lost
@@ -246,9 +246,14 @@ def _write(db: Database, taken: Taken, values: Mapping[str, Any], release: bool 
         if connection.execute(update(schema.slot).where(*here).values(values)).rowcount != 1:
             raise StoreError(f"slot {slot.name} is not there any more; its schedule was removed")
         if release:
-            connection.execute(delete(schema.lease).where(_L.shard == lease.shard, _L.owner == lease.owner))
+            _free(connection, lease)
 
     db.transact(work) if patience is None else db.transact(work, patience=patience)
+
+
+def _free(connection: Connection, lease: Lease) -> None:
+    """The lease is nobody's. Its row stays, since others may be about to lock it."""
+    connection.execute(update(schema.lease).where(_L.shard == lease.shard, _L.owner == lease.owner).values(owner=""))
 
 
 def _row(slot: Slot) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from search.types import Join, RunSpec
 from store.database import Database, open_database
 from store.errors import StoreError
 from store.runs import begin_run
-from store.schedules import Schedule, add_schedule, stamp
+from store.schedules import Schedule, stamp
 from store.slots import count_slots
 
 START = datetime(2026, 3, 28, 12, tzinfo=UTC)  # a day in which Europe's clocks are set forward
@@ -46,10 +46,17 @@ class Clock:
 
     speed: float
     end: timedelta
-    began: float = field(default_factory=time.monotonic)
+    began: Path  # when, by the machine's monotonic clock: the schedulers wait for it
 
     def __call__(self) -> datetime:
-        return START + min(timedelta(seconds=(time.monotonic() - self.began) * self.speed), self.end)
+        if not self.began.exists():
+            return START
+        return START + min(timedelta(seconds=(time.monotonic() - float(self.began.read_text())) * self.speed), self.end)
+
+    def begin(self) -> None:
+        made = self.began.with_suffix(".new")
+        made.write_text(str(time.monotonic()))
+        made.rename(self.began)  # nobody reads half of it
 
 
 def make_schedule(name: str = "nightly", **how: Any) -> Schedule:
@@ -100,6 +107,7 @@ def live(job: Job) -> None:
         scheduler = Scheduler(
             database, evaluate, now=job.clock, stale=job.stale, beat=job.beat, later=0.05, say=lambda line: None
         )
+        os.write(out, b"{}\n")  # it is there
         while not stop:
             try:
                 noticed = [slot.slot_utc for slot in scheduler.notice()]
@@ -155,7 +163,15 @@ class Town:
     def said(self) -> list[list[dict[str, Any]]]:
         """What each scheduler has reported."""
         files = sorted(self._reports.iterdir(), key=lambda path: int(path.name))
-        return [[json.loads(line) for line in path.read_text().splitlines()] for path in files]
+        return [[json.loads(line) for line in path.read_text().splitlines()[1:]] for path in files]
+
+    def begin(self) -> None:
+        """Lets the clock go when all of them are there."""
+        end = time.monotonic() + 120
+        while sum(path.stat().st_size > 0 for path in self._reports.iterdir()) < len(self.living):
+            assert time.monotonic() < end, "the schedulers do not start"
+            time.sleep(0.05)
+        self.clock.begin()
 
 
 @contextmanager

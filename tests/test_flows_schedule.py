@@ -431,7 +431,7 @@ def test_a_scheduler_that_is_stopped_gives_its_slot_back_and_another_ends_the_sa
         served(stopped).once()
     [slot] = list_slots(db, "nightly")
     assert (slot.status, slot.tries, slot.run_id) == ("queued", 0, begun[0])
-    assert rows(db, schema.lease) == []
+    assert {row["owner"] for row in rows(db, schema.lease)} == {""}
     assert dict(served().once()) == {"done": 1}
     assert [run["id"] for run in rows(db, schema.run)] == begun
 

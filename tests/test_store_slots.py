@@ -267,7 +267,7 @@ def test_the_earliest_open_slot_is_taken_by_one_and_the_next_when_it_has_ended(d
         ("failed", "no luck", "failed: no luck"),
         ("done", "", None),
     ]
-    assert rows(db, schema.lease) == [], "leases of slots that have ended do not pile up"
+    assert {row["owner"] for row in rows(db, schema.lease)} == {""}
 
 
 def test_schedules_do_not_wait_for_each_other(db: Database) -> None:
@@ -351,7 +351,7 @@ def test_a_slot_that_ended_between_the_look_and_the_claim_is_not_run_again(
     monkeypatch.setattr(store.slots, "_candidates", lambda *_: stale)
     assert take(db, NOW) is None
     assert [slot.tries for slot in list_slots(db, "nightly")] == [1]
-    assert rows(db, schema.lease) == []
+    assert {row["owner"] for row in rows(db, schema.lease)} == {""}
 
 
 # ----------------------------------------------------------------------------------------------------------------- audit

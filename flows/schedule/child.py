@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from flows.progress import said
 from flows.schedule.scheduler import Later, Stopped, Touch
 from search.types import RunSpec
+from store.errors import LeaseLost
 
 PATIENCE = 6.0  # seconds that a child may take to write what it has, when it is told to stop
 COMMAND = (sys.executable, "-m", "flows.schedule.child")
@@ -86,11 +87,12 @@ class Children:
 
     def _read(self, process: subprocess.Popen[str], lines: list[str], touch: Touch) -> None:
         assert process.stderr is not None
-        for line in process.stderr:
-            lines[:] = [*lines[-20:], line.rstrip("\n")]
-            self.say(line.rstrip("\n"))
-            with contextlib.suppress(Exception):  # the slot is another's: its end will say so
-                touch()
+        with process.stderr as errors:
+            for line in errors:
+                lines[:] = [*lines[-20:], line.rstrip("\n")]
+                self.say(line.rstrip("\n"))
+                with contextlib.suppress(LeaseLost):  # its end will say so
+                    touch()
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         """Tells it to stop, and kills it where it does not."""

@@ -72,9 +72,9 @@ def zone_of(name: str) -> str:
         return ZoneInfo(name).key
     except (ValueError, OSError, LookupError):  # what is no name, what is a folder, what is not there
         known = available_timezones()
-        near = [zone for zone in known if name and zone.lower().endswith("/" + name.lower())]
-        near = near or get_close_matches(name, known, 3, 0.6)
-        said = f"; did you mean {' or '.join(sorted(near))}?" if near else "; an example is Europe/Berlin"
+        near = sorted(zone for zone in known if name and zone.lower().endswith("/" + name.lower()))
+        near = near or get_close_matches(name, sorted(known), 3, 0.6)
+        said = f"; did you mean {' or '.join(near)}?" if near else "; an example is Europe/Berlin"
         raise ValueError(f"unknown time zone '{name[:80]}'{said}") from None
 
 
