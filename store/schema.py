@@ -176,7 +176,7 @@ reply = Table(
 lease = Table(
     "lease",
     metadata,
-    Column("shard", Text, primary_key=True),  # RUN/SHARD
+    Column("shard", Text, primary_key=True),  # RUN/SHARD; of a slot: slot SCHEDULE@UTC/0
     Column("owner", Text, nullable=False),  # '' = nobody
     Column("epoch", Integer, nullable=False),  # rises with each owner; a write of an old epoch is refused
     Column("heartbeat", Double, nullable=False),  # seconds since 1970 by the database's clock

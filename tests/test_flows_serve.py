@@ -19,10 +19,13 @@ from typer.testing import CliRunner
 
 from flows import launch
 from flows.cli import app
+from flows.parts import spec as spec_of
 from flows.schedule.scheduler import Scheduler, Touch
-from search.types import RunSpec
+from pipelines.problems.load import load_problems
+from search.types import GREEDY, RunSpec
 from store.audit import audit
 from store.database import open_database
+from store.runs import begin_run
 from store.schedules import find_schedule, moment_of
 
 ADD = ("schedule", "add", "nightly", "--problems", "word:count=3,levels=2-2", "--strategy", "best-of-n:n=2")
@@ -110,10 +113,9 @@ def test_what_is_not_a_bar_is_refused(tmp_path: Path) -> None:
 
 def test_a_schedule_is_made_like_a_run_paused_resumed_and_removed(tmp_path: Path) -> None:
     database = str(tmp_path / "runs.db")
-    ran = ponderosa(
-        "run", "--plain", "--problems", "word:count=2", "--strategy", "greedy", "--temperature", "0", "-d", database
-    )
-    assert ran.returncode == 0, ran.stderr
+    asked = spec_of("word:count=2", "greedy", sampling=GREEDY)
+    with open_database(database) as opened:
+        begin_run(opened, asked, load_problems(asked.problems), {})
     assert invoke("schedule", "add", "nightly", "--every", "6h", "--like", "latest", "-d", database)[0] == 0
     with open_database(database) as opened:
         spec = find_schedule(opened, "nightly").spec
