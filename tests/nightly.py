@@ -72,6 +72,7 @@ class Job:
     where: str
     clock: Clock
     report: str
+    tests: int  # the process that it ends with
     stale: float
     beat: float
     pause: float
@@ -108,7 +109,7 @@ def live(job: Job) -> None:
             database, evaluate, now=job.clock, stale=job.stale, beat=job.beat, later=0.05, say=lambda line: None
         )
         os.write(out, b"{}\n")  # it is there
-        while not stop:
+        while not stop and Path(f"/proc/{job.tests}").exists():
             try:
                 noticed = [slot.slot_utc for slot in scheduler.notice()]
                 taken = scheduler.take()
@@ -141,7 +142,7 @@ class Town:
         self.living = [each for each in self.living if each.is_alive()]
         while len(self.living) < count:
             self._started += 1
-            job = Job(self.where, self.clock, str(self._reports / str(self._started)), self.stale, self.beat, self.pause)
+            job = Job(self.where, self.clock, str(self._reports / str(self._started)), os.getpid(), self.stale, self.beat, self.pause)
             process = self._context.Process(target=live, args=(job,), daemon=True)
             process.start()
             self.living.append(process)
