@@ -8,7 +8,7 @@ NAME:KEY=VALUE,..., or as its name and its parameters. No secret is among them: 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidatorFunctionWrapHandler, model_validator
@@ -134,6 +134,7 @@ class RunParameters(BaseModel):
     step_tokens: int = Field(64, ge=1, description="tokens one step may have")
     seed: int = Field(0, description="of the sampling noise")
     weights: str | None = Field(None, description="fingerprints of the models: others are refused")
+    slot: str = Field("", description="SCHEDULE@UTC of a scheduled run; it makes two nights of one spec two runs")
     _exact: RunSpec | None = PrivateAttr(None)  # of a spec that was given whole
 
     @model_validator(mode="wrap")
@@ -196,7 +197,7 @@ class RunParameters(BaseModel):
         )
         if self.weights is not None and self.weights != made.weights:
             raise ValueError(f"the run is of models with weights '{self.weights}', and here they are '{made.weights}'")
-        return made
+        return replace(made, slot=self.slot)
 
 
 def _said(spec: RunSpec) -> dict[str, Any]:
@@ -209,6 +210,7 @@ def _said(spec: RunSpec) -> dict[str, Any]:
         "budget": spec.budget.tokens,
         "stop": spec.stops,
         "weights": spec.weights,
+        "slot": spec.slot,
     }
 
 

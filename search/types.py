@@ -523,7 +523,7 @@ class Budget:
 # Fields of RunSpec, Sampling and Budget that the first runs did not have: off, they are not in the JSON, and old ids stay.
 _ADDED_LATER = {
     *("stops", "repetition_penalty", "mirostat_tau", "mirostat_eta", "confidence", "flops", "seconds"),
-    *("encoder", "small", "momentum", "constraint"),
+    *("encoder", "small", "momentum", "constraint", "slot"),
 }
 
 
@@ -545,6 +545,7 @@ class RunSpec:
     encoder: Part | None = None  # for strategies that embed; None: none
     small: Part | None = None  # the generator's smaller sibling, for strategies that switch; None: none
     constraint: str = ""  # a regular expression that must be found in each step's text; "": none
+    slot: str = ""  # SCHEDULE@UTC of a scheduled run: what makes two nights of one spec two runs; "": none
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.step_tokens < 1:

@@ -272,6 +272,13 @@ def list_runs(db: Database) -> list[Run]:
         return [run_of(row) for row in found]
 
 
+def get_run(db: Database, run_id: str) -> Run | None:
+    """The run of this id; None where it has not been begun."""
+    asked = select(schema.run).where(schema.run.c.id == run_id)
+    row = db.consult(lambda connection: connection.execute(asked).mappings().one_or_none())
+    return None if row is None else run_of(row)
+
+
 def find_run(db: Database, wanted: str) -> Run:
     """The run with this id or name (the newest of them), or the only one whose id starts so; 'latest' = the newest."""
     runs = list_runs(db)

@@ -23,7 +23,7 @@ HEAVY = {"torch", "transformers", "prefect"}  # seconds to import
 NOT_IN_SEARCH = {*HEAVY, "sqlalchemy", "alembic", "sympy", "math_verify"}
 MAY_BE_HEAVY = (
     *("pipelines/engine/", "pipelines/train/", "pipelines/models.py", "verifiers/prm.py"),
-    *("flows/evaluate.py", "flows/after.py", "flows/page.py"),
+    *("flows/evaluate.py", "flows/after.py", "flows/page.py", "flows/schedule/flow.py"),
 )
 FILES = sorted(path.relative_to(ROOT).as_posix() for folder in TABLE for path in (ROOT / folder).rglob("*.py"))
 

@@ -157,6 +157,7 @@ OTHER: dict[str, list[Any]] = {
     "encoder": [Part("hidden")],
     "small": [Part("small")],
     "constraint": ["left"],
+    "slot": ["nightly@2026-11-21T02:00:00Z"],
 }
 
 

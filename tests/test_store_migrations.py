@@ -364,7 +364,7 @@ def test_who_opens_it_at_the_same_time_waits_and_finds_it_migrated(old: str, mon
 def _before_0005(connection: Connection) -> None:
     for column in ("shared_tokens", "shared_seconds"):
         connection.execute(text(f"ALTER TABLE attempt DROP COLUMN {column}"))
-    for table in ("verdict", "rescore"):
+    for table in ("slot", "schedule", "verdict", "rescore"):
         connection.execute(text(f"DROP TABLE {table}"))
 
 
@@ -416,6 +416,28 @@ def test_0004_adds_what_is_known_and_leaves_the_rest_as_it_was(of_0003: str) -> 
         columns, *new_rows = after[table]
         kept = [columns.index(name) for name in names]
         assert sorted((tuple(row[i] for i in kept) for row in new_rows), key=repr) == old_rows, table
+
+
+def _without_schedules(connection: Connection) -> None:
+    """As before version 0006."""
+    for table in ("slot", "schedule"):
+        connection.execute(text(f"DROP TABLE {table}"))
+
+
+def test_0006_adds_tables_and_changes_none_that_were_there(where: str) -> None:
+    with open_database(where) as db:
+        stored_run(db, SPEC, 2)
+        with db.write() as connection:
+            _without_schedules(connection)
+            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0005'"))
+    before = held(where)
+    with open_database(where) as db, db.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection, opts=OPTIONS), schema.metadata) == []
+    after = held(where)
+    assert set(after) - set(before) == {"schedule", "slot"}
+    assert {name: after[name] for name in before if name != schema.VERSION_TABLE} == {
+        name: before[name] for name in before if name != schema.VERSION_TABLE
+    }
 
 
 def test_a_newer_version_is_refused_by_name_and_left_as_it_was(where: str) -> None:

@@ -5,9 +5,9 @@ a journal that is another search's), 69 the sandbox that is needed cannot be mad
 again later (a server that is away, a shard that another process has), 130 interrupted, 143 terminated.
 Nothing heavy is imported before a command needs it, so that --help answers at once.
 
-Files: `app.py` the application, `options.py` the flags that verbs share, `running.py`, `working.py`, `reading.py`,
-`afterwards.py`, `checking.py`, `verifying.py` the verbs, `entry.py` signals and errors. A new verb is a thin function in one of
-these, or in a file of its own that is imported here.
+Files: `app.py` the application, `options.py` the flags that verbs share, `running.py`, `working.py`, `scheduling.py`,
+`reading.py`, `afterwards.py`, `checking.py`, `verifying.py` the verbs, `entry.py` signals and errors. A new verb is a thin
+function in one of these, or in a file of its own that is imported here.
 """
 
 # ruff: noqa: I001  the verbs register themselves in this order, which is the order of the help
@@ -15,8 +15,20 @@ these, or in a file of its own that is imported here.
 from flows.cli.app import app
 from flows.cli.options import DATABASE, FOLDER
 
-from flows.cli import running, working, reading, afterwards, checking, verifying
+from flows.cli import running, working, scheduling, reading, afterwards, checking, verifying
 
 from flows.cli.entry import main
 
-__all__ = ["DATABASE", "FOLDER", "afterwards", "app", "checking", "main", "reading", "running", "verifying", "working"]
+__all__ = [
+    "DATABASE",
+    "FOLDER",
+    "afterwards",
+    "app",
+    "checking",
+    "main",
+    "reading",
+    "running",
+    "scheduling",
+    "verifying",
+    "working",
+]

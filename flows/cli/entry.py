@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from flows import hurry
 from flows.cli import environment
@@ -39,7 +40,7 @@ def _explained(error: BaseException) -> BaseException:
     return explained(error, "in use", "use") if isinstance(error, DBAPIError) else error
 
 
-def main() -> None:
+def main(what: Callable[[], object] | None = None) -> None:
     """The entry point: every error that is the user's to mend is one line and an exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
     for each in (signal.SIGINT, signal.SIGTERM):
@@ -47,7 +48,7 @@ def main() -> None:
     hurry.arm()
     try:
         environment.load()
-        app(prog_name="ponderosa")
+        app(prog_name="ponderosa") if what is None else what()
     except _Stopped as stop:
         _say_stopped(int(stop.args[0]))
     except SystemExit as end:

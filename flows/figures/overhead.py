@@ -13,7 +13,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +29,8 @@ SLOW = 10.0  # seconds of a problem
 class Clock:
     """Wall and CPU seconds by what they went into: of nested parts the inner one has them."""
 
-    wall: Counter[str] = field(default_factory=Counter)
-    cpu: Counter[str] = field(default_factory=Counter)
+    wall: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _stack: list[tuple[str, float, float]] = field(default_factory=list)
 
     def enter(self, name: str) -> None:
@@ -204,7 +204,7 @@ def _print(what: str, specs: Sequence[RunSpec], clock: Clock, writer: Counter[st
     inside = sum(clock.wall[name] for name in ("generating", "verifying"))
     worked = sum(clock.cpu[name] for name in ("generating", "verifying"))
     made = table("what", ">seconds", ">share", ">CPU seconds", title=f"\n{len(specs)} runs of {specs[0].problems} and others")
-    for name, seconds in clock.wall.most_common():
+    for name, seconds in sorted(clock.wall.items(), key=lambda pair: -pair[1]):
         made.add_row(name, number(seconds, 1), f"{seconds / total:.1%}", number(clock.cpu[name], 1))
     made.add_row("in all", number(total, 1), "", number(cpu, 1))
     out = console()

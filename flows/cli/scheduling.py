@@ -1,0 +1,169 @@
+"""The verbs of schedules: `schedule`, `serve`, `deploy`, `trend`. What each does is in the files of `flows/schedule/`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import App, app
+from flows.cli.options import DATABASE, DatabaseOption
+
+if TYPE_CHECKING:
+    from search.types import RunSpec
+
+schedules = App(help="Evaluations that come again: add, look at, pause.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(schedules, name="schedule")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+
+
+@schedules.callback()
+def schedule() -> None:
+    """Evaluations that come again: add, look at, pause. `ponderosa serve` runs them."""
+
+
+@schedules.command()
+def add(
+    name: NameArgument,
+    cron: Annotated[str, typer.Option(help="Five fields, such as '0 2 * * 1-5', or @daily.", show_default=False)] = "",
+    every: Annotated[str, typer.Option(help="Or an interval: 30m, 6h, 1d.", show_default=False)] = "",
+    zone: Annotated[str, typer.Option(help="Whose hours the cron string is in: Europe/Berlin.")] = "UTC",
+    like: Annotated[
+        str, typer.Option(help="What to evaluate: as this stored run (id, name, 'latest').", show_default=False)
+    ] = "",
+    spec: Annotated[str, typer.Option(help="Or as a file of RunSpec JSON says.", show_default=False)] = "",
+    problems: Annotated[str, typer.Option(help="Or by words, as for `ponderosa run`.")] = "word:count=50",
+    strategy: Annotated[str, typer.Option(help="NAME or NAME:KEY=VALUE,...")] = "best-of-n",
+    settings: Annotated[list[str], typer.Option("--set", help="KEY=VALUE for the strategy; may be repeated.")] = [],  # noqa: B006
+    verifier: Annotated[str, typer.Option(help="NAME or NAME:KEY=VALUE,...")] = "prm",
+    generator: Annotated[str, typer.Option(help="'bundled', a Hugging Face folder or a hub name.")] = "bundled",
+    budget: Annotated[str | None, typer.Option(help="Tokens one problem may cost: 2048, 32k.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 = greedy.")] = 1.0,
+    tokens: Annotated[int, typer.Option(help="Tokens one solution may have.")] = 384,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling noise.")] = 0,
+    seeds: Annotated[str, typer.Option(help="'same' in every slot, or each 'slot' one of its own.")] = "same",
+    catch_up: Annotated[str, typer.Option(help="Of slots that nobody ran: latest, all or none.")] = "latest",
+    overlap: Annotated[str, typer.Option(help="Of a slot that comes while the one before is open: skip or queue.")] = "skip",
+    bar: Annotated[float | None, typer.Option(help="Accuracy below which an alarm is raised: 0.6.")] = None,
+    bar_by: Annotated[str, typer.Option(help="What must be below it: 'point', or the interval's 'upper' end.")] = "point",
+    hook: Annotated[str, typer.Option(help="Command that is run on an alarm, facts in PONDEROSA_*.", show_default=False)] = "",
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Add a schedule. Nothing runs before `ponderosa serve` (or a deployment) does."""
+    from flows.parts import spec as by_words
+    from flows.schedule import editing
+    from search.types import Sampling
+
+    def words() -> RunSpec:
+        sampling = Sampling(temperature)
+        return by_words(problems, strategy, verifier, generator, settings, budget, sampling=sampling, seed=seed, tokens=tokens)
+
+    policies = editing.Policies(seeds, catch_up, overlap, bar, bar_by, hook)
+    editing.add(database, name, editing.Rule(cron, every, zone), editing.Source(like, spec, words), policies)
+
+
+@schedules.command("list")
+def list_(json: JsonOption = False, database: DatabaseOption = DATABASE) -> None:
+    """All schedules: when they are due next, and how their last slot ended."""
+    from flows.schedule import showing
+
+    showing.listed(database, json)
+
+
+@schedules.command()
+def show(
+    name: NameArgument,
+    limit: Annotated[int, typer.Option(help="Slots at most.", min=1)] = 20,
+    json: JsonOption = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """One schedule: its rule, its policies, the next slots and the last ones."""
+    from flows.schedule import showing
+
+    showing.shown(database, name, limit, json)
+
+
+@schedules.command()
+def remove(name: NameArgument, database: DatabaseOption = DATABASE) -> None:
+    """Remove a schedule and the record of its slots; its runs stay. To keep its trend, pause it instead."""
+    from flows.schedule import editing
+
+    editing.remove(database, name)
+
+
+@schedules.command()
+def pause(name: NameArgument, database: DatabaseOption = DATABASE) -> None:
+    """Begin no more slots of a schedule. One that is under way is finished."""
+    from flows.schedule import editing
+
+    editing.set_status(database, name, "paused")
+
+
+@schedules.command()
+def resume(name: NameArgument, database: DatabaseOption = DATABASE) -> None:
+    """Go on with a schedule, from now: what came during the pause is not caught up."""
+    from flows.schedule import editing
+
+    editing.set_status(database, name, "active")
+
+
+@schedules.command()
+def now(name: NameArgument, database: DatabaseOption = DATABASE) -> None:
+    """Queue a slot now, beside those of the rule: whoever serves the schedule runs it."""
+    from flows.schedule import editing
+
+    editing.now(database, name)
+
+
+@app.command()
+def serve(
+    once: Annotated[bool, typer.Option("--once", help="Run what is due, and end: for system cron.")] = False,
+    only: Annotated[str, typer.Option(metavar="NAME", help="Serve this schedule alone.", show_default=False)] = "",
+    at_once: Annotated[int, typer.Option(help="Slots of different schedules at the same time.", min=1)] = 1,
+    prefect: Annotated[bool, typer.Option("--prefect", help="Run each slot as a Prefect flow.")] = False,
+    hooks: Annotated[bool, typer.Option(help="Run the schedules' hook commands.")] = True,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Run the slots of all schedules as they become due, until it is stopped.
+
+    Several may serve one database: a slot is run by one of them, and taken over where that one dies. Exit code with --once: 1
+    where a slot has failed or its run is below the schedule's bar, 75 where one is to be tried again.
+    """
+    from flows.schedule import serving
+
+    raise typer.Exit(serving.run(database, once, only, at_once, not prefect, hooks))
+
+
+@app.command()
+def deploy(
+    name: NameArgument,
+    pool: Annotated[str, typer.Option(help="Work pool of type process; made where it is not there.")] = "ponderosa",
+    window: Annotated[int, typer.Option(help="Seconds without a heartbeat after which a flow run is Crashed.", min=90)] = 120,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """Register a schedule as a deployment of a Prefect server (PREFECT_API_URL), for workers of a process work pool."""
+    from flows.schedule import deploying
+
+    deploying.run(database, name, pool, window)
+
+
+@app.command()
+def trend(
+    name: NameArgument,
+    bar: Annotated[float | None, typer.Option(help="Accuracy; the schedule's own where it is left out.")] = None,
+    last: Annotated[int | None, typer.Option(help="The last so many runs; all.", min=1)] = None,
+    json: JsonOption = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """The runs of a schedule: accuracy, costs, and the paired difference from the first and from the one before.
+
+    Exit code 1 where the latest run is below the bar, or the latest slot has failed.
+    """
+    from flows.schedule import showing
+
+    raise typer.Exit(showing.trend(database, name, bar, last, json))
+
+
+__all__ = ["app", "deploy", "serve", "trend"]

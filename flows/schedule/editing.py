@@ -1,0 +1,150 @@
+"""`ponderosa schedule add`, `remove`, `pause`, `resume` and `now`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import typer
+
+from flows.schedule import specs
+from flows.schedule.alarm import checked_hook
+from flows.schedule.scheduler import utc_now
+from flows.schedule.times import cron_of, every_of, midnight, upcoming, zone_of
+from search.types import RunSpec
+from store import schedules
+from store.database import Database, open_database
+from store.schedules import Schedule, stamp
+from store.slots import add_slot
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When, in words; one of cron and every."""
+
+    cron: str
+    every: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What, by a stored run, a file, or words; the first that is given."""
+
+    like: str
+    file: str
+    words: Callable[[], RunSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    seeds: str
+    catch_up: str
+    overlap: str
+    bar: float | None
+    bar_by: str
+    hook: str
+
+
+@contextmanager
+def stored(database: str, create: bool = False) -> Iterator[Database]:
+    """The database; its folder is made where that is the default one."""
+    from flows.cli.options import DATABASE
+
+    if create and database == DATABASE:
+        os.makedirs(os.path.dirname(DATABASE), exist_ok=True)
+    with open_database(database, create=create) as opened:
+        yield opened
+
+
+def add(database: str, name: str, rule: Rule, source: Source, policies: Policies) -> None:
+    """Checks all of it, stores it, and says when it is due."""
+    if bool(rule.cron) == bool(rule.every):
+        raise ValueError("say when: either --cron '0 2 * * *' or --every 6h")
+    if source.like and source.file:
+        raise ValueError("say what either with --like RUN or with --spec FILE, not with both")
+    now, zone = utc_now(), zone_of(rule.zone)
+    made = stamp(now)
+    with stored(database, create=True) as opened:
+        spec = specs.anywhere(specs.like(opened, source.like) if source.like else _spec(source))
+        schedule = Schedule(
+            name=name,
+            spec=spec,
+            cron=cron_of(rule.cron) if rule.cron else None,
+            every=every_of(rule.every) if rule.every else None,
+            anchor=midnight(zone, now),
+            zone=zone,
+            seeds=policies.seeds,
+            catch_up=policies.catch_up,
+            overlap=policies.overlap,
+            bar=policies.bar,
+            bar_by=policies.bar_by,
+            hook=checked_hook(policies.hook),
+            created=made,
+            since=made,
+        )
+        specs.checked(spec)
+        schedules.add_schedule(opened, schedule)
+    typer.echo(f"schedule  {name}: {schedule.rule}")
+    typer.echo(f"evaluates {spec.strategy} on {spec.problems}")
+    for i, moment in enumerate(upcoming(schedule, now, 3)):
+        typer.echo(("next      " if i == 0 else "          ") + local(moment, zone))
+    where = "" if database == _default() else f" --database {schedules_public(database)}"
+    typer.echo(f"try       ponderosa schedule now {name}{where}; ponderosa serve --once{where}")
+    typer.echo(f"          ponderosa serve{where}")
+
+
+def _spec(source: Source) -> RunSpec:
+    return specs.read(source.file) if source.file else source.words()
+
+
+def _default() -> str:
+    from flows.cli.options import DATABASE
+
+    return DATABASE
+
+
+def schedules_public(database: str) -> str:
+    from store.database import public
+
+    return public(database)
+
+
+def local(moment: object, zone: str) -> str:
+    """A moment in UTC, and in the schedule's zone where that is another."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    assert isinstance(moment, datetime)
+    there = "" if zone == "UTC" else f" ({moment.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M %Z})"
+    return stamp(moment) + there
+
+
+def remove(database: str, name: str) -> None:
+    with stored(database) as opened:
+        runs = schedules.remove_schedule(opened, name)
+    typer.echo(f"schedule {name} is removed; its {runs} runs stay")
+
+
+def set_status(database: str, name: str, status: str) -> None:
+    with stored(database) as opened:
+        schedules.set_status(opened, name, status, stamp(utc_now()))
+        schedule = schedules.find_schedule(opened, name)
+    due = "" if status == "paused" else f"; next {local(upcoming(schedule, utc_now(), 1)[0], schedule.zone)}"
+    typer.echo(f"schedule {name} is {status}{due}")
+
+
+def now(database: str, name: str) -> None:
+    """Queues a slot of this second."""
+    with stored(database) as opened:
+        schedule, moment = schedules.find_schedule(opened, name), stamp(utc_now())
+        if schedule.status != "active":
+            raise ValueError(f"schedule '{name}' is paused; ponderosa schedule resume {name}")
+        if not add_slot(opened, name, moment, moment, "asked for by hand"):
+            raise ValueError(f"the slot of {moment} is recorded already; try again in a second")
+    typer.echo(f"slot      {name}@{moment} is queued; ponderosa serve --once runs it, where nobody serves now")
+
+
+__all__ = ["Policies", "Rule", "Source", "add", "local", "now", "remove", "set_status", "stored"]
