@@ -41,7 +41,7 @@ DatabaseOption = Annotated[str, typer.Option("--database", "-d", envvar="PONDERO
 StrategyOption = Annotated[str, typer.Option(help="NAME or NAME:KEY=VALUE,...; `ponderosa strategies` lists them.")]
 SettingOption = Annotated[list[str], typer.Option("--set", help="KEY=VALUE for the strategy; may be repeated.")]
 VerifierOption = Annotated[str, typer.Option(help="prm, logprob, self-certainty, equation or ensemble, with :KEY=VALUE,...")]
-GeneratorOption = Annotated[str, typer.Option(help="'bundled', a Hugging Face folder or a hub name.")]
+GeneratorOption = Annotated[str, typer.Option(help="'bundled', a Hugging Face folder, a hub name, or openai:URL.")]
 EncoderOption = Annotated[
     str | None, typer.Option(help="hidden or sentence-transformers, with :KEY=VALUE,...; for strategies that embed.")
 ]
