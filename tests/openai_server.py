@@ -241,7 +241,7 @@ class OpenAIServer:
         if path == "/v1/models":
             listed = {"data": [{"id": self.writer.name, "object": "model", "created": int(time.time())}]}
             return await _plain(writer, *((200, json.dumps(listed)) if self.manner.lists else (500, "Internal Server Error")))
-        fault = self.fault(len(self.asked), body) or Fault()
+        fault = (self.fault(len(self.asked), body) if self.asked[-1:] == [seen] else None) or Fault()
         await asyncio.sleep(fault.silent)
         if fault.status != 200:
             return await _plain(writer, fault.status, fault.body, fault.headers)
@@ -257,7 +257,7 @@ class OpenAIServer:
 
     def _refused(self, path: str, body: dict[str, Any]) -> tuple[int, str] | None:
         asked = body.get("top_logprobs" if path.endswith("chat/completions") else "logprobs") or 0
-        if not path.endswith("/completions"):
+        if path not in ("/v1/completions", "/v1/chat/completions"):
             return 404, f"no route {path}"
         if body["model"] != self.writer.name:
             return 404, f"the model '{body['model']}' does not exist"

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import threading
 import time
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pipelines.remote.address import Place
 from pipelines.remote.client import Client
@@ -23,6 +25,7 @@ from search.types import GREEDY, SEPARATOR, Finish, Until
 AGAIN = 0x9E3779B1  # what a row's seed is moved by where it is gone on with: the noise of its beginning is not drawn twice
 KNOWN = 4096  # prompts whose size is remembered
 ALIKE, LONG = 4, 80  # samples of one question, and characters, that may be the same by chance
+T = TypeVar("T")
 log = logging.getLogger("pipelines.remote")
 
 
@@ -110,6 +113,8 @@ class Asker:
         """Waits until a request that failed may be sent again. A text is gone on with where it was cut; a chat cannot be.
         Raises Away where the server answers nobody, RuntimeError where it fails at this request alone."""
         chat, now = self.place.options.api == "chat", time.monotonic()
+        if any(row.length > length for row, length in zip(group, before, strict=True)):
+            self.say("cut", f"broke off in mid-stream ({fault}); what was received is kept, and the rest is asked for again")
         for row, length in zip(group, before, strict=True):
             row.failing = row.failing if row.failures else now
             row.failures = 1 if row.length > length and not chat else row.failures + 1
@@ -132,7 +137,7 @@ class Asker:
         ticket.started = ticket.started or time.monotonic()
         done, usage = set[int](), None
         try:
-            async with aclosing(self.client.stream(self.traits.model, wish)) as stream:
+            async with closed(self.client.stream(self.traits.model, wish)) as stream:
                 async for pieces, counts in stream:
                     usage = counts or usage
                     for piece in pieces:
@@ -211,8 +216,17 @@ class Asker:
         ):
             self.say(
                 "alike",
-                f"wrote the same {len(ticket.rows[0].text)} characters for {len(ticket.rows)} seeds: it does not sample",
+                f"wrote the same {len(ticket.rows[0].text)} characters for {len(ticket.rows)} seeds: perhaps it does not sample",
             )
+
+
+@asynccontextmanager
+async def closed(stream: AsyncGenerator[T, None]) -> AsyncIterator[AsyncGenerator[T, None]]:
+    """Closes a stream, and so its connection, also where that is cancelled in its middle."""
+    try:
+        yield stream
+    finally:
+        await asyncio.shield(asyncio.ensure_future(stream.aclose()))
 
 
 def shares(total: int, heard: list[int]) -> list[int | None]:

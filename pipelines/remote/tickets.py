@@ -53,7 +53,7 @@ class Ticket:
                 raise failed[0]
         finally:
             for task in self.tasks:
-                task.cancel()
+                _cancel(task)
             await asyncio.gather(*self.tasks, return_exceptions=True)
 
     def look(self) -> None:
@@ -66,7 +66,7 @@ class Ticket:
         self.stopped = True
         for task, group in zip(self.tasks, self.groups, strict=True):
             if any(row.finish is None or row.finish is Finish.CANCELLED for row in group):
-                task.cancel()
+                _cancel(task)
 
     # ------------------------------------------------------------------------------------------------------------ rules
 
@@ -134,6 +134,13 @@ class Ticket:
                 row.finish = Finish.BUDGET if self.late else Finish.CANCELLED
             elif row.finish is Finish.LENGTH and row.limit < row.row.limit and row.length >= row.limit:
                 row.finish = Finish.BUDGET
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    """Once only, and never the one that runs, which leaves by itself: a second one would end the closing of the connection
+    in its middle, and the server would go on."""
+    if task is not asyncio.current_task() and not task.cancelling():
+        task.cancel()
 
 
 def _order(row: Writing) -> tuple[int, tuple[int, ...]]:

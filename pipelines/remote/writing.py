@@ -34,7 +34,7 @@ class Writing:
     failures: int = 0  # in a row
     failing: float = 0.0  # since when, seconds on the monotonic clock
     ignored: bool = False  # whether the server went beyond what it was asked
-    restarts: int = 0  # attempts before this one
+    restarts: int = 0  # attempts before this one that brought something
     _begin: int = 0  # where in the text this attempt begins
     _cut: str = ""  # what was received of this attempt behind the row's end
     _events: int = 0
@@ -149,12 +149,12 @@ class Writing:
         self._cut = ""
         self._begin, self._events, self._hidden, self._told = len(self.text), 0, False, True
         self._tokens, self._logprobs, self._confidences = [], [], []
-        self.seen, self.restarts = False, self.restarts + 1
+        self.seen, self.restarts = False, self.restarts + (many > 0)
         return wrong
 
     def drop(self) -> None:
         """The text cannot be gone on from: it begins again, and what was charged stays charged."""
-        self.text, self._begin = "", 0
+        self.text, self._begin, self.restarts = "", 0, 0
         self.ids = [UNTOLD] * len(self.ids)
         self.logprobs, self.confidences = [math.nan] * len(self.ids), [math.nan] * len(self.ids)
 
