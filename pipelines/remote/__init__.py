@@ -51,7 +51,9 @@ def load_remote(name: str, params: Mapping[str, Any] | None = None) -> RemoteMod
         except BaseException:
             await client.http.aclose()
             raise
-        return RemoteEngine(Asker(place, own, client, traits))
+        engine = RemoteEngine(Asker(place, own, client, traits))
+        shared().closes(engine, client.http)
+        return engine
 
     return RemoteModel(name, shared().wait(met()), own)
 

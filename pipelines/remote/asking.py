@@ -216,7 +216,7 @@ class Asker:
         ):
             self.say(
                 "alike",
-                f"wrote the same {len(ticket.rows[0].text)} characters for {len(ticket.rows)} seeds: perhaps it does not sample",
+                f"wrote the same {len(ticket.rows[0].text)} characters for {len(ticket.rows)} seeds: it may not sample",
             )
 
 
