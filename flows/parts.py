@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.encoders import encoder_weights
 from pipelines.models import NAMES, fingerprint
+from pipelines.remote import identity, is_remote, split
 from search.checks import scalar
 from search.strategies import build, resolved
 from search.types import Budget, Part, RunSpec, Sampling
@@ -45,9 +46,13 @@ def count(text: str) -> int:
 
 
 def model_part(text: str | Part, params: Mapping[str, Any] | None = None) -> Part:
-    """A model's Part. A path may hold a colon on its own, so options go only after the last one, as KEY=VALUE."""
+    """A model's Part. A path may hold a colon on its own, so options go only after the last one, as KEY=VALUE. A server's has a
+    grammar of its own (pipelines.remote)."""
     if isinstance(text, Part):
         return Part(text.name, {**text.params, **(params or {})})
+    if is_remote(text.strip()):
+        server, options = split(text)
+        return Part(server, {**options, **(params or {})})
     name, _, rest = text.rpartition(":")
     if name and "=" in rest:
         return Part(name, {**part(f"x:{rest}").params, **(params or {})})
@@ -170,9 +175,14 @@ def small_of(strategy: Part, wanted: str | Part | None) -> Part | None:
 
 def weights(generator: Part, verifier: Part, encoder: Part | None = None, small: Part | None = None) -> str:
     """The fingerprints of a run's models. Raises ModelError for a folder without one."""
-    found = [fingerprint(each.name, "generator") for each in (generator, small) if each is not None]
+    found = [_own(each) for each in (generator, small) if each is not None]
     found += [fingerprint(model, "reward") for model in reward_models(verifier)]
     found += [fingerprint(model, "generator") for model in judges(verifier)]
     if asked := prompts(verifier):
         found.append(hashlib.blake2b(asked.encode(), digest_size=4).hexdigest())
     return " ".join([*found, encoder_weights(encoder)]).strip()
+
+
+def _own(generator: Part) -> str:
+    """What tells a generator's weights from others: of its files, or what a server says of its model."""
+    return identity(generator.name, generator.params) if is_remote(generator.name) else fingerprint(generator.name, "generator")

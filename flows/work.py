@@ -25,9 +25,11 @@ from typing import TYPE_CHECKING
 from flows.cancelling import heeding
 from flows.hurry import hurrying
 from flows.parts import weights
+from flows.remote import check as check_remote
 from pipelines.encoders import check_encoder, load_named
 from pipelines.models import fingerprint
 from pipelines.problems.load import load_problems
+from pipelines.remote import RemoteModel, is_remote, load_remote
 from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
 from search.tree import Tree, constraint_of
@@ -124,7 +126,9 @@ def unsaid(line: str) -> None:
 
 
 @lru_cache(maxsize=3)
-def _generator(name: str, params: tuple[tuple[str, object], ...]) -> TextModel:
+def _generator(name: str, params: tuple[tuple[str, object], ...]) -> TextModel | RemoteModel:
+    if is_remote(name):
+        return load_remote(name, dict(params))
     from pipelines.models import load_generator
 
     return load_generator(name, dict(params))
@@ -135,8 +139,8 @@ def _verifier(name: str, params: tuple[tuple[str, object], ...]) -> tuple[Verifi
     return load_verifier(Part(name, dict(params)))
 
 
-def generator_of(part: Part) -> TextModel:
-    """The loaded generator, kept warm for the process."""
+def generator_of(part: Part) -> TextModel | RemoteModel:
+    """The loaded generator, or the server that was asked what it can do; kept warm for the process."""
     with _LOADING:
         return _generator(part.name, tuple(sorted(part.params.items())))
 
@@ -179,6 +183,10 @@ def check(spec: RunSpec, problems: bool = True) -> None:
     here = weights(spec.generator, spec.verifier, spec.encoder, spec.small)
     if spec.weights != here:
         raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")
+    if is_remote(spec.generator.name):
+        check_remote(spec, generator_of)
+    elif spec.small is not None and is_remote(spec.small.name):
+        raise ValueError("a smaller sibling on a server has other tokens than the generator here; give --small a local model")
 
 
 def plan(database: Database, spec: RunSpec, name: str = "", shard: int = SHARD) -> list[Planned]:
@@ -208,7 +216,9 @@ def join(database: Database, spec: RunSpec, say: Sayer = unsaid) -> None:
         say(told)
 
 
-def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verifier: tuple[Verifier, Join]) -> Search:
+def search_of(
+    key: int, problem: Problem, spec: RunSpec, model: TextModel | RemoteModel, verifier: tuple[Verifier, Join]
+) -> Search:
     """One attempt at one problem. What the search gets of the problem is its question."""
     tree = Tree(
         question=Question(problem.id, problem.prompt, model.encode(problem.prompt)),
@@ -224,6 +234,7 @@ def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verif
         constraint=constraint_of(spec),
         encode=model.plainly,
         render=model.encode,
+        texts=isinstance(model, RemoteModel),
     )
     return Search(key, tree, build(spec.strategy))
 
@@ -258,12 +269,14 @@ def _noted(searches: Iterator[Search], trees: dict[int, Tree]) -> Iterator[Searc
 
 def sharing(database: Database, spec: RunSpec) -> Callable[[TextGenerator], TextGenerator]:
     """What puts the rows of other runs, where they are the ones asked for, before a generator."""
-    known = bool(fingerprint(spec.generator.name, "generator"))  # else two runs of one name may be of two models
+    known = not is_remote(spec.generator.name) and bool(
+        fingerprint(spec.generator.name, "generator")
+    )  # else two runs of one name may be of two models
     runs = sources(database, spec, environment(spec), known)
     return lambda engine: Shared(engine, database, runs) if runs else engine
 
 
-def _engines(spec: RunSpec, model: TextModel) -> TextGenerator:
+def _engines(spec: RunSpec, model: TextModel | RemoteModel) -> TextGenerator:
     """What answers Extend: the generator, and where the run has one its smaller sibling."""
     if spec.small is None:
         return model.engine
@@ -607,7 +620,7 @@ def environment(spec: RunSpec) -> dict[str, str]:
     return {
         **versions(),
         "device": str(getattr(engine, "device", "unknown")),
-        "dtype": str(spec.generator.params.get("dtype", "float32")),
+        "dtype": str(spec.generator.params.get("dtype", "float32")) if not is_remote(spec.generator.name) else "unknown",
         "path": type(getattr(engine, "forward", engine)).__name__,
         **({"canaries": _canaries(spec.verifier.name, _sorted(spec.verifier))} if judges(spec.verifier) else {}),
     }

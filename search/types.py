@@ -324,6 +324,7 @@ class Row:
     prefix: tuple[int, ...]
     limit: int
     begin: tuple[int, ...] = ()  # tokens that the continuation begins with: given, not drawn, and charged as any
+    text: tuple[str, str] | None = None  # the question and what was said after it, for a generator that is asked in text
 
 
 @dataclass(frozen=True, slots=True)
