@@ -269,9 +269,8 @@ def _noted(searches: Iterator[Search], trees: dict[int, Tree]) -> Iterator[Searc
 
 def sharing(database: Database, spec: RunSpec) -> Callable[[TextGenerator], TextGenerator]:
     """What puts the rows of other runs, where they are the ones asked for, before a generator."""
-    known = not is_remote(spec.generator.name) and bool(
-        fingerprint(spec.generator.name, "generator")
-    )  # else two runs of one name may be of two models
+    # without a fingerprint two runs of one name may be of two models
+    known = not is_remote(spec.generator.name) and bool(fingerprint(spec.generator.name, "generator"))
     runs = sources(database, spec, environment(spec), known)
     return lambda engine: Shared(engine, database, runs) if runs else engine
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -138,15 +139,30 @@ class Town:
 
     def open(self, count: int) -> None:
         """Starts schedulers until so many live."""
-        self._context.set_forkserver_preload(["nightly", "psycopg", "alembic.command"])
+        self._prepare()
         self.living = [each for each in self.living if each.is_alive()]
         while len(self.living) < count:
             self._started += 1
-            reports = str(self._reports / str(self._started))
-            job = Job(self.where, self.clock, reports, os.getpid(), self.stale, self.beat, self.pause)
+            job = Job(
+                self.where, self.clock, str(self._reports / str(self._started)), os.getpid(), self.stale, self.beat, self.pause
+            )
             process = self._context.Process(target=live, args=(job,), daemon=True)
             process.start()
             self.living.append(process)
+
+    def _prepare(self) -> None:
+        """Has the server import what its children need, once. It does not know where the tests are but by the environment."""
+        self._context.set_forkserver_preload(["nightly", "psycopg", "flows.parts"])
+        here = Path(__file__).resolve().parent
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
+        try:
+            forkserver.ensure_running()
+        finally:
+            if before is None:
+                del os.environ["PYTHONPATH"]
+            else:
+                os.environ["PYTHONPATH"] = before
 
     def kill(self, process: BaseProcess) -> None:
         assert process.pid is not None

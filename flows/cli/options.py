@@ -54,10 +54,11 @@ def spec_flags(
     verifier: Annotated[
         str,
         typer.Option(
-            help="prm, logprob, self-certainty, equation or ensemble, with :KEY=VALUE,...", autocompletion=completing.verifiers
+            help="prm, equation, genrm, ensemble or another that `strategies` lists, with :KEY=VALUE,...",
+            autocompletion=completing.verifiers,
         ),
     ] = "prm",
-    generator: Annotated[str, typer.Option(help="'bundled', a Hugging Face folder or a hub name.")] = "bundled",
+    generator: Annotated[str, typer.Option(help="'bundled', a Hugging Face folder, a hub name, or openai:URL.")] = "bundled",
     encoder: Annotated[
         str | None, typer.Option(help="hidden or sentence-transformers, with :KEY=VALUE,...; for strategies that embed.")
     ] = None,
