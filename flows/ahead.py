@@ -1,9 +1,9 @@
 """Work that begins while Prefect starts: its server takes 10 to 30 s, and the first token need not wait for it.
 
-A thread plans the run and solves its first shards in plain Python. Prefect is imported when it has drawn its first token: both are
-seconds of Python, of which one process runs one at a time. When the server is there the flow begins, and its task of the shard that
-the thread is at waits for the thread: from then on Prefect's states follow the work as they always do. What the thread did is what
-the flow would have done, in the same rows.
+A thread plans the run and solves its first shards in plain Python. Prefect is imported when it has drawn its first token: both
+are seconds of Python, of which a process runs one line at a time. When the server is there the flow begins, and its task of the
+shard that the thread is at waits for the thread: from then on Prefect's states follow the work as they always do. What the
+thread did is what the flow would have done, in the same rows.
 """
 
 from __future__ import annotations
