@@ -167,6 +167,7 @@ def of(spec: RunSpec, name: str = "") -> RunFile:
 def plain(run: RunFile) -> dict[str, Any]:
     """What stands in the file: keys that are off are left out, for they are off in every version."""
     raw = run.model_dump(mode="json")
+    raw["budget"] = None if run.budget is None else parts.count(run.budget)
     fields = RunFile.model_fields
     return {key: raw[key] for key in fields if key in KEPT or raw[key] not in (None, "", [], fields[key].default)}
 
@@ -194,13 +195,14 @@ def checked(raw: Mapping[str, Any]) -> RunFile:
 
 def said(error: ValidationError) -> str:
     """The first thing that is wrong, in one line."""
-    first = error.errors(include_url=False)[0]
-    # of a union's branches only the piece's name is of use
-    where = ".".join(str(each) for each in first["loc"] if each not in ("str", "Named", "function-before[_no_switch(), str]"))
+    found = error.errors(include_url=False)
+    # of the branches of a union that which was followed furthest is the one that was meant
+    first = max((each for each in found if each["loc"][:1] == found[0]["loc"][:1]), key=lambda each: len(each["loc"]))
+    where = ".".join(str(each) for each in first["loc"] if each not in ("str", "Named") and "[" not in str(each))
     what = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{where}: {what}" if where else what
-    return f"{where.replace('_', '-')} is {str(first['input'])[:80]!r}: {what[0].lower()}{what[1:]}"
+    return f"{where.replace('_', '-')} is {first['input']!r:.80}: {what[0].lower()}{what[1:]}"
 
 
 def _word(of: str | Named) -> str | Part:

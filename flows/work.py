@@ -214,6 +214,18 @@ def join(database: Database, spec: RunSpec, say: Sayer = unsaid) -> None:
         say(f"note: this is not what the run was begun with: {', '.join(other)}; what it has is checked against its journal")
     if (told := here.get("canaries", "")).startswith("warning"):
         say(told)
+    if long := _too_long(database, spec):
+        say(f"note: {len(long)} problems have prompts longer than the model's context and will fail, the first is '{long[0]}'")
+
+
+def _too_long(database: Database, spec: RunSpec) -> list[str]:
+    """The open problems whose prompts leave no room in the generator's context. No token is shorter than a byte."""
+    model = generator_of(spec.generator)
+    context = getattr(model.engine, "context", None)
+    if context is None:
+        return []
+    problems = (a.problem for a in planned(database, spec.id) if not a.closed)
+    return [p.id for p in problems if len(p.prompt.encode()) >= context and len(model.encode(p.prompt)) >= context]
 
 
 def search_of(

@@ -54,7 +54,7 @@ def spec_flags(
     verifier: Annotated[
         str,
         typer.Option(
-            help="prm, equation, genrm, ensemble or another that `strategies` lists, with :KEY=VALUE,...",
+            help="prm, equation, genrm or another (`ponderosa strategies`), with :KEY=VALUE,...",
             autocompletion=completing.verifiers,
         ),
     ] = "prm",
