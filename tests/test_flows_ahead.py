@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from flows import work
-from flows.ahead import Ahead, done_ahead, hand_over
+from flows.ahead import Ahead, done_ahead, hand_over, is_ahead
 from flows.parts import spec
-from store.database import open_database
-from store.leases import Held
+from search.types import RunSpec
+from store.database import Database, open_database
+from store.extents import Share
 from store.runs import open_shards
 
-ROWS = (
-    "select a.position, c.path, c.text, c.state, a.verdict from candidate c join attempt a on a.id = attempt_id order by 1, 2"
-)
+JOINED = "candidate c join attempt a on a.id = attempt_id"
+ROWS = f"select a.position, c.path, c.text, c.state, a.verdict from {JOINED} order by 1, 2"
 SPEC = spec("word:count=6,levels=2-4,seed=3", "beam:n=4,keep=2")
 
 
@@ -32,9 +32,8 @@ def test_what_is_done_ahead_is_what_the_flow_would_have_done(tmp_path: Path) -> 
     try:
         begun.await_token()
         hand_over(SPEC.id)
-        found = done_ahead(SPEC.id, 0)
-        assert isinstance(found, work.Progress)
-        assert (found.done, found.total) == (6, 6)
+        assert done_ahead([SPEC.id]) == 6
+        assert not is_ahead(SPEC.id), "it is waited for once"
     finally:
         begun.stop()
     with open_database(tmp_path / "b.db") as database:
@@ -43,17 +42,26 @@ def test_what_is_done_ahead_is_what_the_flow_would_have_done(tmp_path: Path) -> 
 
 
 def test_after_the_hand_over_no_further_shard_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.runs.begin_run.__defaults__", ("", 2))  # problems of a shard
-    begun = Ahead(SPEC, "a", str(tmp_path / "a.db"))
-    begun._turn.acquire()  # it waits here before it takes its first shard
+    monkeypatch.setattr(work, "LEAST", 1)  # problems that it begins with
+    begun = Ahead(SPEC, "a", str(tmp_path / "a.db"), size=2)
+    monkeypatch.setattr(work, "share_of", lambda *_: Share(60.0, 1, None))
+    extents: list[list[int]] = []
+    work_extent = work.work_extent
+
+    def handed_over(database: Database, asked: RunSpec, shards: list[int], *what: object, **how: object) -> object:
+        extents.append(shards)
+        begun._handed = True
+        return work_extent(database, asked, shards, *what, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(work, "work_extent", handed_over)
     begun.start()
-    begun._begun.wait()
-    begun._handed = True
-    begun._turn.release()
-    begun.stop()
-    assert done_ahead(SPEC.id, 0) is None
+    try:
+        assert done_ahead([SPEC.id]) == 2
+    finally:
+        begun.stop()
+    assert extents == [[0, 1, 2]]
     with open_database(tmp_path / "a.db") as database:
-        assert open_shards(database, SPEC.id) == [0, 1, 2]
+        assert open_shards(database, SPEC.id) == [1, 2]
 
 
 def test_what_is_stopped_gives_its_shard_back_and_leaves_the_run_interrupted(tmp_path: Path) -> None:
@@ -64,7 +72,7 @@ def test_what_is_stopped_gives_its_shard_back_and_leaves_the_run_interrupted(tmp
     began = time.monotonic()
     begun.stop()
     assert time.monotonic() - began < 10
-    assert ask(tmp_path / "a.db", "select owner from lease") == [("",)]
+    assert ask(tmp_path / "a.db", "select distinct owner from lease") == [("",)]
     assert ask(tmp_path / "a.db", "select status from run") == [("interrupted",)]
     with open_database(tmp_path / "a.db") as database:
         work.evaluate(database, asked)
@@ -80,7 +88,7 @@ def test_a_shard_that_another_process_has_is_the_flows_to_wait_for(tmp_path: Pat
     begun = Ahead(SPEC, "a", str(tmp_path / "a.db")).start()
     try:
         hand_over(SPEC.id)
-        assert done_ahead(SPEC.id, 0) is None or isinstance(done_ahead(SPEC.id, 0), Held | None)
+        assert done_ahead([SPEC.id]) == 0
     finally:
         begun.stop()
 
@@ -89,11 +97,11 @@ def test_what_fails_ahead_is_raised_where_the_flow_asks_for_it(tmp_path: Path, m
     def broken(*_: object, **__: object) -> None:
         raise OSError("no disk")
 
-    monkeypatch.setattr(work, "work_shard", broken)
+    monkeypatch.setattr(work, "work_extent", broken)
     begun = Ahead(SPEC, "a", str(tmp_path / "a.db")).start()
     try:
         hand_over(SPEC.id)
         with pytest.raises(OSError, match="no disk"):
-            done_ahead(SPEC.id, 0)
+            done_ahead([SPEC.id])
     finally:
         begun.stop()
