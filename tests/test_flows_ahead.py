@@ -100,7 +100,7 @@ def test_what_fails_ahead_is_raised_where_the_flow_asks_for_it(tmp_path: Path, m
     monkeypatch.setattr(work, "work_extent", broken)
     begun = Ahead(SPEC, "a", str(tmp_path / "a.db")).start()
     try:
-        hand_over(SPEC.id)
+        begun.await_token()
         with pytest.raises(OSError, match="no disk"):
             done_ahead([SPEC.id])
     finally:
