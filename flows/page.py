@@ -22,7 +22,7 @@ from prefect.runtime import flow_run, task_run
 from flows import report
 from flows.parameters import RunParameters
 from flows.stretch import overall
-from flows.work import Progress, Watcher
+from flows.watching import Progress, Watcher
 from search.types import RunSpec
 from store.database import Database
 from store.runs import Run

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from flows.work import Progress, Watcher
+from flows.watching import Progress, Watcher
 from store.stats import wilson
 
 if TYPE_CHECKING:

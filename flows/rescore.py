@@ -11,6 +11,7 @@ from typing import Any
 
 from flows import work
 from flows.parts import joined, weights
+from flows.versions import versions
 from search.tree import scored
 from search.types import Part, Problem
 from store import queries, rescored
@@ -83,7 +84,7 @@ def _by_verifier(opened: Database, found: Run, part: Part, watch: Callable[[int,
         raise ValueError(f"run {found.id} has the scores of '{part}': it was made with that verifier; name another")
     require_sandbox(part)
     name = label(part)
-    rescored.begin(opened, found.id, "verifier", name, weights_of(part), work.versions())
+    rescored.begin(opened, found.id, "verifier", name, weights_of(part), versions())
     verifier, join = work.verifier_of(part)
     made, began = Rescored(found.id, name), time.monotonic()
     total = queries.summary(opened, found.id).problems
@@ -104,7 +105,7 @@ def _by_grader(opened: Database, found: Run, grader: str, watch: Callable[[int, 
     from search.checks import one_of
 
     one_of("grader", grader, GRADERS)
-    rescored.begin(opened, found.id, "grader", grader, "", work.versions())
+    rescored.begin(opened, found.id, "grader", grader, "", versions())
     made, began = Rescored(found.id, grader), time.monotonic()
     total = queries.summary(opened, found.id).problems
     with Graders() as graders:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import func, select
 
 from flows import work
+from flows.watching import Sayer, unsaid
 from search.strategies import build
 from search.types import RunSpec
 from store import schema
@@ -84,7 +85,7 @@ def overall(database: Database, ids: Sequence[str]) -> Overall:
     return Overall(sum(n for _, n in rows), sum(n for closed, n in rows if closed))
 
 
-def wait_for_others(database: Database, ids: Sequence[str], say: work.Sayer, said: set[str]) -> list[str]:
+def wait_for_others(database: Database, ids: Sequence[str], say: Sayer, said: set[str]) -> list[str]:
     """The runs of which something is to be had; waits a moment where others have all that is left, and says so once."""
     free = []
     for run_id in ids:
@@ -107,7 +108,7 @@ def stretch(
     share: bool = False,
     seconds: float = work.SECONDS,
     least: float = LEAST,
-    say: work.Sayer = work.unsaid,
+    say: Sayer = unsaid,
 ) -> Stretch:
     """Works on the runs in their order: on one for `seconds` at most, on the next where less than `least` have passed."""
     began, worked, problems = time.monotonic(), [], 0
@@ -158,7 +159,7 @@ def closing_all(database: Database, ids: Sequence[str]) -> Iterator[None]:
 _joined: set[tuple[str, str]] = set()
 
 
-def join_once(database: Database, spec: RunSpec, say: work.Sayer) -> None:
+def join_once(database: Database, spec: RunSpec, say: Sayer) -> None:
     """Records this process with the run, once."""
     if (database.shown, spec.id) not in _joined:
         work.join(database, spec, say)

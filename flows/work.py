@@ -7,25 +7,20 @@ a time, and taken over where that one dies.
 
 from __future__ import annotations
 
-import os
-import platform
-import sqlite3
-import subprocess
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 from flows.cancelling import heeding
+from flows.extent import Extent, claimed
 from flows.hurry import hurrying
 from flows.parts import weights
 from flows.remote import check as check_remote
+from flows.versions import commit, versions
+from flows.watching import Progress, Sayer, Watcher, nobody, nothing, turns, unsaid, used
 from pipelines.encoders import check_encoder, load_named
 from pipelines.models import fingerprint
 from pipelines.problems.load import load_problems
@@ -37,9 +32,8 @@ from search.types import Encoder, Join, Part, Problem, Question, RunSpec, TextGe
 from store import queries, queue
 from store.database import Database
 from store.errors import StoreError, Unavailable
-from store.extents import share_of
 from store.journal import Grade, StoreJournal
-from store.leases import STALE, Held, Lease, claim, readable, standing, this_process
+from store.leases import STALE, Held, claim, readable, standing, this_process
 from store.runs import (
     SHARD,
     Planned,
@@ -51,7 +45,6 @@ from store.runs import (
     planned,
     restart,
     sessions,
-    unreplayable,
 )
 from store.schema import CLOSED, TRIES
 from store.shared import Shared, sources
@@ -71,58 +64,7 @@ LEAST = 16  # problems that a task begins with, however long they take: fewer wo
 PAUSE = 2.0  # seconds between two looks at shards that others have
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far a run is. `tokens` are generated tokens."""
-
-    total: int
-    done: int = 0
-    before: int = 0  # of those done: by an earlier shard or process
-    right: int = 0
-    failed: int = 0
-    tokens: int = 0
-    under_way: int = 0  # tokens of problems that are not done
-    spent: float = 0.0  # sum over those done here of the share of their budget
-    bounded: int = 0  # of those done here: with a budget
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    @property
-    def tokens_per_second(self) -> float:
-        return (self.tokens + self.under_way) / max(self.seconds, 1e-9)
-
-    @property
-    def budget(self) -> float | None:
-        """What the problems done here have used of their budget, by the bound that each came nearest to; None without one."""
-        return self.spent / self.bounded if self.bounded else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """By the pace so far; None before the first problem is done."""
-        solved = self.done - self.before
-        return self.seconds / solved * (self.total - self.done) if solved else None
-
-
 _LOADING = threading.RLock()  # threads that ask for one model load it once
-TURN = 0.5  # seconds between two looks at how far the problems under way are
-
-Sayer = Callable[[str], None]
-Watcher = Callable[[Progress], None]
-
-
-def _nobody(progress: Progress) -> None:
-    pass
-
-
-def _nothing() -> None:
-    pass
-
-
-def unsaid(line: str) -> None:
-    pass
 
 
 @lru_cache(maxsize=3)
@@ -303,10 +245,10 @@ def work_shard(
     database: Database,
     spec: RunSpec,
     shard: int,
-    watch: Watcher = _nobody,
+    watch: Watcher = nobody,
     progress: Progress | None = None,
     owner: str = "",
-    pulse: Callable[[], None] = _nothing,
+    pulse: Callable[[], None] = nothing,
 ) -> Progress | Held:
     """`work_extent` of one shard alone; Held where another process has it."""
     return work_extent(database, spec, [shard], watch, progress, owner, pulse=pulse)
@@ -316,12 +258,12 @@ def work_extent(
     database: Database,
     spec: RunSpec,
     shards: Sequence[int],
-    watch: Watcher = _nobody,
+    watch: Watcher = nobody,
     progress: Progress | None = None,
     owner: str = "",
     seconds: float = SECONDS,
     share: bool = False,
-    pulse: Callable[[], None] = _nothing,
+    pulse: Callable[[], None] = nothing,
     going: Callable[[], bool] = lambda: True,
 ) -> Progress | Held:
     """Solves, grades and stores what is still to be done of some of the shards: of as many as keep a batch full for `seconds`.
@@ -332,7 +274,7 @@ def work_extent(
     journals; these stay as they are. `pulse` is called at every turn; what it raises ends the work. No further shards
     are taken on where `going` says no.
     """
-    lease = _claimed(database, spec.id, shards, owner)
+    lease = claimed(database, spec.id, shards, owner)
     if isinstance(lease, Held):
         return lease
     verifier, join = verifier_of(spec.verifier)  # loading is not to be broken off
@@ -340,7 +282,7 @@ def work_extent(
     with lease.kept(), heeding(database, spec.id) as uncancelled, Graders() as graders:
         over = sharing(database, spec) if share else None
         free = [s for s in shards if f"{spec.id}/{s}" != lease.shard]
-        extent = _Extent(database, spec, lease, free, seconds, going)
+        extent = Extent(database, spec, lease, free, seconds, going, CONCURRENCY, LEAST)
         progress = progress or Progress(total=0)
         trees: dict[int, Tree] = {}
 
@@ -348,7 +290,7 @@ def work_extent(
             uncancelled()
             pulse()
 
-        turn = _turn(lease.touch, called, trees, progress, watch)
+        turn = turns(lease.touch, called, trees, progress, watch)
         diverged: list[str] = []
         journal_of = StoreJournal(
             database,
@@ -385,129 +327,11 @@ def work_extent(
     return progress
 
 
-def _turn(
-    touch: Callable[[], None], pulse: Callable[[], None], trees: dict[int, Tree], progress: Progress, watch: Watcher
-) -> Callable[[], None]:
-    """What happens at every turn of the searches; now and then, whoever watches is told how far they are."""
-    last = time.monotonic()
-
-    def turn() -> None:
-        nonlocal last
-        touch()
-        pulse()
-        if (now := time.monotonic()) - last >= TURN:
-            last = now
-            progress.under_way = sum(tree.usage.generated_tokens for tree in trees.values())
-            watch(progress)
-
-    return turn
-
-
-def used(tree: Tree) -> float | None:
-    """The share of its budget that a search has used, by the bound it came nearest to; None without a budget."""
-    bounds, usage = tree.budget, tree.usage
-    pairs = (
-        (usage.generated_tokens, bounds.tokens),
-        (usage.verifier_passes, bounds.passes),
-        (usage.candidates, bounds.candidates),
-        (usage.flops, bounds.flops),
-        (usage.seconds, bounds.seconds),
-    )
-    return max((spent / bound for spent, bound in pairs if bound is not None), default=None)
-
-
-def _claimed(database: Database, run_id: str, shards: Sequence[int], owner: str) -> Lease | Held:
-    """The first of the shards that is to be had."""
-    found: Lease | Held | None = None
-    for shard in shards:
-        found = claim(database, run_id, shard, owner)
-        if isinstance(found, Lease):
-            break
-    assert found is not None
-    return found
-
-
-@dataclass
-class _Extent:
-    """What one task has taken on of a run, and takes on while it works. Those of its attempts that failed here, or that two
-    workers have died of, run alone at its end, so that they take no other with them; a first death may be the machine's."""
-
-    database: Database
-    spec: RunSpec
-    lease: Lease
-    free: list[int]  # shards that may be to be had
-    seconds: float
-    going: Callable[[], bool]
-    due: dict[int, Planned] = field(default_factory=dict)  # by attempt
-    ids: dict[int, int] = field(default_factory=dict)
-    before: dict[int, int] = field(default_factory=dict)  # tries
-    tries: dict[int, int] = field(default_factory=dict)
-    alone: deque[Planned] = field(default_factory=deque)
-    _waiting: deque[Planned] = field(default_factory=deque)
-    _old: frozenset[int] = frozenset()  # whose journal cannot be replayed
-    _began: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self._old = frozenset(unreplayable(self.database, self.spec.id))
-        self._take([int(self.lease.shard.rpartition("/")[2])])
-        if self.free:
-            share = share_of(self.database, self.spec, self.seconds, CONCURRENCY, LEAST)
-            size = max(len(self.due), 1)  # of a shard, as it was planned
-            self._more(-(-share.problems // size) - 1)
-
-    def batches(self) -> Iterator[Iterable[tuple[int, Problem]]]:
-        """Those that are searched side by side, then each of those that run alone."""
-        yield self._feed()
-        while self.alone:
-            attempt = self.alone.popleft()
-            yield [(attempt.attempt_id, attempt.problem)]
-
-    def again(self, attempt: Planned) -> bool:
-        """Whether an attempt that failed is to be tried again."""
-        self.tries[attempt.attempt_id] += 1
-        if self.tries[attempt.attempt_id] >= TRIES:
-            return False
-        self.alone.append(attempt)
-        return True
-
-    def _feed(self) -> Iterator[tuple[int, Problem]]:
-        """Attempts as there is room for them; from further shards while there is time."""
-        while True:
-            while self._waiting:
-                attempt = self._waiting.popleft()
-                yield attempt.attempt_id, attempt.problem
-            if time.monotonic() - self._began >= self.seconds or not self.going() or not self._more(1):
-                return
-
-    def _more(self, shards: int) -> bool:
-        """Takes on that many more shards, or fewer where there are no more; whether it got any."""
-        if shards < 1 or not self.free:
-            return False
-        self.free, _ = standing(self.database, self.spec.id, self.free, STALE)
-        got = self.lease.extend(self.free, shards, STALE)
-        last = self.free.index(got[-1]) + 1 if got else len(self.free)
-        self.free = self.free[last:]
-        self._take(got)
-        return bool(got)
-
-    def _take(self, shards: Iterable[int]) -> None:
-        for shard in shards:
-            fresh = {a.attempt_id: a for a in planned(self.database, self.spec.id, shard) if not a.closed}
-            ready(a.problem for a in fresh.values())
-            restart(self.database, [i for i in fresh if i in self._old], self.lease)
-            self.due |= fresh
-            self.ids |= {i: i for i in fresh}
-            self.before |= {i: a.tries for i, a in fresh.items()}
-            self.tries |= {i: a.tries for i, a in fresh.items()}
-            self._waiting += [a for a in fresh.values() if a.tries < 2]
-            self.alone += [a for a in fresh.values() if a.tries >= 2]
-
-
 def _parted(database: Database, spec: RunSpec, diverged: Sequence[str]) -> str:
     began = find_run(database, spec.id).environment.get("commit", "")
     return (
         f"{len(diverged)} searches of run {spec.id} are not those of their journals, and were left as they are "
-        f"({diverged[0]}). The run was begun with commit {began or 'unknown'}, this is {_commit() or 'unknown'}: go on with "
+        f"({diverged[0]}). The run was begun with commit {began or 'unknown'}, this is {commit() or 'unknown'}: go on with "
         f"that one, or give up what is stored of them with `ponderosa resume {spec.id} --restart`"
     )
 
@@ -525,7 +349,7 @@ def evaluate(
     database: Database,
     spec: RunSpec,
     name: str = "",
-    watch: Watcher = _nobody,
+    watch: Watcher = nobody,
     say: Sayer = unsaid,
     shard: int = SHARD,
     share: bool = False,
@@ -536,7 +360,7 @@ def evaluate(
     return spec.id
 
 
-def resume(database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = unsaid, share: bool = False) -> None:
+def resume(database: Database, spec: RunSpec, watch: Watcher = nobody, say: Sayer = unsaid, share: bool = False) -> None:
     """Does what is left of a run that is in the database, beside any other process that does."""
     queue.begin(database, spec.id)
     join(database, spec, say)
@@ -604,27 +428,6 @@ def through(database: Database, run_id: str, solve: Callable[[list[int]], object
         time.sleep(PAUSE)
 
 
-def versions() -> dict[str, str]:
-    """What any result depends on: versions, the machine, the commit."""
-    names = ("torch", "transformers", "tokenizers", "numpy", "numba", "prefect", "sqlalchemy", "psycopg", "math-verify")
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return {
-        **found,
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "system": platform.system(),
-        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
-        "commit": _commit(),
-    }
-
-
 def environment(spec: RunSpec) -> dict[str, str]:
     """What a result depends on beside its spec. Loads the generator, to know what it computes in."""
     engine = generator_of(spec.generator).engine
@@ -642,23 +445,3 @@ def _canaries(name: str, params: tuple[tuple[str, object], ...]) -> str:
     """What a generative verifier makes of null answers: a warning where it accepts too many."""
     found = canaries(*_verifier(name, params))
     return found.warning or str(found)
-
-
-def _processor() -> str:
-    """The CPU's name, or what the platform says of it."""
-    try:
-        lines = FilePath("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-@lru_cache(maxsize=1)
-def _commit() -> str:
-    """The commit the code was taken from, with "+" where files differ from it; empty outside a checkout."""
-    here = FilePath(__file__).resolve().parent
-    ask = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=10"]
-    try:
-        return subprocess.run(ask, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import work
+from flows import extent, work
 from flows.ahead import Ahead, done_ahead, hand_over, is_ahead
 from flows.parts import spec
 from search.types import RunSpec
@@ -44,7 +44,7 @@ def test_what_is_done_ahead_is_what_the_flow_would_have_done(tmp_path: Path) -> 
 def test_after_the_hand_over_no_further_shard_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "LEAST", 1)  # problems that it begins with
     begun = Ahead(SPEC, "a", str(tmp_path / "a.db"), size=2)
-    monkeypatch.setattr(work, "share_of", lambda *_: Share(60.0, 1, None))
+    monkeypatch.setattr(extent, "share_of", lambda *_: Share(60.0, 1, None))
     extents: list[list[int]] = []
     work_extent = work.work_extent
 

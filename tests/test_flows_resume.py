@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from postgres import PASSWORD, Postgres
 
-from flows import launch, work
+from flows import launch, versions, work
 from flows.parts import spec
 from search.drive import Diverged
 from search.strategies import beam
@@ -240,7 +240,7 @@ def test_a_process_with_other_versions_says_so(tmp_path: Path, monkeypatch: pyte
         said: list[str] = []
         work.join(database, asked, said.append)
         assert said == []
-        monkeypatch.setattr(work, "_commit", lambda: "another")
+        monkeypatch.setattr(versions, "commit", lambda: "another")
         work.join(database, asked, said.append)
         assert len(said) == 1
         assert "commit" in said[0]
