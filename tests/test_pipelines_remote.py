@@ -414,8 +414,15 @@ def test_what_is_not_of_the_protocol_is_sent_where_the_server_has_it() -> None:
     with served(extras=True) as (server, model):
         whole(model, Sampling(top_k=5, min_p=0.25))
         body = server.asked[0].body
-    assert (body["top_k"], body["min_p"]) == (5, 0.25)
-    assert "repetition_penalty" not in body
+    assert (body["top_k"], body["min_p"], body["repetition_penalty"]) == (5, 0.25, 1.0)
+
+
+def test_what_is_off_is_sent_as_off() -> None:
+    """llama.cpp's servers have a top_p of 0.95 of their own, and vLLM's take the model's."""
+    with served() as (server, model):
+        whole(model, SAMPLED)
+        assert server.asked[0].body["top_p"] == 1.0
+        assert {*server.asked[0].body} & {"top_k", "min_p", "repetition_penalty"} == set()
 
 
 # ---------------------------------------------------------------------------------------------- rules, bounds and cutting

@@ -75,8 +75,9 @@ def test_a_real_server_gives_the_same_texts_as_the_core_and_a_clean_store(
             work.evaluate(database, each)
         found = audit.run(database, None, None)
         assert found == 0, capsys.readouterr().out
-        joined = "candidate c join attempt a on a.id = attempt_id"
-        texts = f"select c.path, c.text from {joined} where run_id = ? order by problem_key, 1"
+        texts = """
+            select c.path, c.text from candidate c join attempt a on a.id = attempt_id
+            where run_id = ? order by problem_key, 1"""
         with database.read() as connection:
             first, second = ([tuple(row) for row in connection.exec_driver_sql(texts, (each.id,))] for each in (local, far))
         assert first == second

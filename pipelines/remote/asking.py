@@ -173,6 +173,7 @@ class Asker:
             sampling=sampling if sampling.temperature else GREEDY,
             logprobs=(sampling.confidence or 1) if self.traits.logprobs or sampling.confidence else None,
             usage=self.traits.asks_usage,
+            extras=self.place.options.extras,
         )
 
     def _settle(self, ticket: Ticket, group: list[Writing], wish: Wish, usage: Usage | None, done: set[int]) -> int:

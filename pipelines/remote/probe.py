@@ -12,6 +12,7 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from pipelines.remote.address import Place
@@ -92,7 +93,7 @@ async def probed(client: Client, told: Traits) -> Traits:
     """What the server honours. Raises BadSetup where it takes no request at all, Away where it does not recover."""
     options = client.place.options
     prompt: Any = messages(COUNTING, "") if options.api == "chat" else COUNTING
-    full = Wish(prompt, max(options.n, 1), 1, ROOM, STOPS, GREEDY, 1, True)
+    full = Wish(prompt, max(options.n, 1), 1, ROOM, STOPS, GREEDY, 1, True, options.extras)
     refused = ""
     for wish in (
         full,
@@ -101,7 +102,7 @@ async def probed(client: Client, told: Traits) -> Traits:
         replace(full, logprobs=None, usage=False, n=1, stops=()),
     ):
         try:
-            pieces, usage, events = await patiently(lambda wish=wish: _answer(client, told.model, wish), client.place)  # type: ignore[misc]
+            pieces, usage, events = await patiently(partial(_answer, client, told.model, wish), client.place)
         except (Rejected, Broken) as error:
             refused = refused or client.clean(error)
             continue
@@ -142,7 +143,7 @@ async def tops(client: Client, told: Traits, k: int) -> bool:
     prompt: Any = messages(COUNTING, "") if client.place.options.api == "chat" else COUNTING
     wish = Wish(prompt, 1, 1, ROOM, (), GREEDY, k, told.asks_usage)
     try:
-        pieces, _, _ = await patiently(lambda: _answer(client, told.model, wish), client.place)
+        pieces, _, _ = await patiently(partial(_answer, client, told.model, wish), client.place)
     except (Rejected, Broken):
         return False
     each = [top for piece in pieces for top in piece.tops]

@@ -30,6 +30,7 @@ class Wish:
     sampling: Sampling
     logprobs: int | None  # of how many likeliest tokens; None: of none
     usage: bool  # whether to ask for the counts at the end of the stream
+    extras: bool = False  # whether to send what is not of the protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,16 @@ class Piece:
 
 
 def body(model: str, api: str, wish: Wish) -> dict[str, Any]:
-    """The JSON of a request. What is off is left out: strict servers refuse what they do not know."""
+    """The JSON of a request. What is off is sent too, since some servers have defaults of their own; but what is not of the
+    protocol only where the server is said to have it: strict servers refuse what they do not know."""
     asked: dict[str, Any] = {"model": model, "max_tokens": wish.limit, "stream": True}
     asked |= {"messages" if api == "chat" else "prompt": wish.prompt}
-    asked |= {"temperature": wish.sampling.temperature, "seed": wish.seed & SEEDS}
+    asked |= {"temperature": wish.sampling.temperature, "top_p": wish.sampling.top_p, "seed": wish.seed & SEEDS}
     asked |= {"n": wish.n} if wish.n > 1 else {}
     asked |= {"stream_options": {"include_usage": True}} if wish.usage else {}
     asked |= {"stop": list(wish.stops)} if wish.stops else {}
-    for name, off in (("top_p", 1.0), ("top_k", 0), ("min_p", 0.0), ("repetition_penalty", 1.0)):
-        value = getattr(wish.sampling, name)
-        asked |= {name: value} if value != off else {}
+    if wish.extras:
+        asked |= {name: getattr(wish.sampling, name) for name in ("top_k", "min_p", "repetition_penalty")}
     if wish.logprobs is not None:
         many = max(wish.logprobs, 1)
         asked |= {"logprobs": True, "top_logprobs": many} if api == "chat" else {"logprobs": many}
