@@ -39,27 +39,35 @@ def main() -> None:
     specs = [spec(problems, f"best-of-n:n={n},select={selector}") for selector in SELECTORS for n in SIZES]
     list(work.solve(list(enumerate(load_problems(specs[0].problems)[:4])), specs[0]))  # warm
     seconds: dict[bool, list[float]] = {True: [], False: []}
+    cpu: dict[bool, list[float]] = {True: [], False: []}
     rows: dict[bool, str] = {}
     generated: dict[bool, float] = {}
     for turn in range(options.rounds):
         for share in (True, False) if turn % 2 else (False, True):
             with tempfile.TemporaryDirectory() as folder, open_database(Path(folder) / "figures.db") as database:
-                began = time.perf_counter()
+                began, worked = time.perf_counter(), time.process_time()
                 for each in biggest_first(specs, share):
                     work.evaluate(database, each, share=share)
                 seconds[share].append(time.perf_counter() - began)
+                cpu[share].append(time.process_time() - worked)
                 rows[share], generated[share] = _rows(database), _generated(database, specs)
     made = table(
-        "", ">seconds", ">least", ">most", ">tokens generated", title=f"\n{len(specs)} runs of {options.problems} problems"
+        "",
+        ">seconds",
+        ">least",
+        ">most",
+        ">CPU seconds",
+        ">tokens generated",
+        title=f"\n{len(specs)} runs of {options.problems} problems",
     )
     for share, name in ((False, "each run for itself"), (True, "shared")):
         own = seconds[share]
         cells = (number(rate(own), 1) for rate in (statistics.median, min, max))
-        made.add_row(name, *cells, number(generated[share]))
+        made.add_row(name, *cells, number(statistics.median(cpu[share]), 1), number(generated[share]))
     out = console()
     out.print(made)
-    ratio = statistics.median(b / a for a, b in zip(seconds[False], seconds[True], strict=True))
-    out.print(f"shared / for itself: {ratio:.2f} of the wall time (median of {options.rounds} pairs)")
+    wall, worked = (statistics.median(b / a for a, b in zip(of[False], of[True], strict=True)) for of in (seconds, cpu))
+    out.print(f"shared / for itself: {wall:.2f} of the wall time, {worked:.2f} of the CPU's (median of {options.rounds} pairs)")
     out.print(f"rows are {'the same' if rows[True] == rows[False] else 'NOT THE SAME'}")
 
 
