@@ -122,8 +122,8 @@ def cancel(database: Database, run_id: str, say: Callable[[str], None], seconds:
 
 
 @contextmanager
-def page_watched(database: Database, run_id: str) -> Iterator[None]:
-    """While the block runs: cancelling its flow run on Prefect's page, or the flow run that began it, calls the run off for
+def page_watched(database: Database, *run_ids: str) -> Iterator[None]:
+    """While the block runs: cancelling its flow run on Prefect's page, or the flow run that began it, calls the runs off for
     every worker, also on other machines."""
     from prefect.runtime import flow_run
 
@@ -139,7 +139,9 @@ def page_watched(database: Database, run_id: str) -> Iterator[None]:
                 with suppress(Exception):  # a server that is away for a while; the next look will do
                     states = [client.read_flow_run(each).state for each in ids]  # type: ignore[arg-type]
                     if any(state is not None and (state.is_cancelling() or state.is_cancelled()) for state in states):
-                        queue.cancel(database, run_id)
+                        for run_id in run_ids:
+                            with suppress(StoreError):  # one that is done already
+                                queue.cancel(database, run_id)
                         return
 
     threading.Thread(target=look, name="prefect page", daemon=True).start()
