@@ -11,7 +11,7 @@ import ctypes
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -122,9 +122,9 @@ def cancel(database: Database, run_id: str, say: Callable[[str], None], seconds:
 
 
 @contextmanager
-def page_watched(database: Database, runs: Sequence[str]) -> Iterator[None]:
-    """While the block works on these runs: cancelling its flow run on Prefect's page, or the flow run that began it, calls
-    those that are not done off for every worker, also on other machines."""
+def page_watched(database: Database, *run_ids: str) -> Iterator[None]:
+    """While the block runs: cancelling its flow run on Prefect's page, or the flow run that began it, calls the runs off for
+    every worker, also on other machines."""
     from prefect.runtime import flow_run
 
     own, root = flow_run.id, flow_run.root_flow_run_id
@@ -139,8 +139,8 @@ def page_watched(database: Database, runs: Sequence[str]) -> Iterator[None]:
                 with suppress(Exception):  # a server that is away for a while; the next look will do
                     states = [client.read_flow_run(each).state for each in ids]  # type: ignore[arg-type]
                     if any(state is not None and (state.is_cancelling() or state.is_cancelled()) for state in states):
-                        for run_id in runs:
-                            with suppress(StoreError):  # it is done
+                        for run_id in run_ids:
+                            with suppress(StoreError):  # one that is done already
                                 queue.cancel(database, run_id)
                         return
 

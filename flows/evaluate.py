@@ -155,7 +155,7 @@ def _run_all(
     ids = list(dict.fromkeys(spec.id for spec in stretch.biggest_first(specs, share)))
     progress = create_progress_artifact(progress=100 * stretch.overall(opened, ids).share, description=page.about(specs))
     with ExitStack() as stack:
-        stack.enter_context(page_watched(opened, ids))
+        stack.enter_context(page_watched(opened, *ids))
         stack.enter_context(stretch.closing_all(opened, ids))
         if cluster:
             _spread(opened, ids, database, show, cluster)

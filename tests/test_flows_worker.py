@@ -131,7 +131,9 @@ def started(where: str, folder: Path, *arguments: str, count: int = 1) -> Iterat
     finally:
         for each in made:
             each.kill()
-            each.communicate()
+            each.wait()
+            assert each.stderr is not None
+            each.stderr.close()
 
 
 def until(what: object, seconds: float = 240.0) -> None:
