@@ -430,12 +430,14 @@ def through(database: Database, run_id: str, solve: Callable[[list[int]], object
 
 def environment(spec: RunSpec) -> dict[str, str]:
     """What a result depends on beside its spec. Loads the generator, to know what it computes in."""
-    engine = generator_of(spec.generator).engine
+    model = generator_of(spec.generator)
+    engine = model.engine
     return {
         **versions(),
         "device": str(getattr(engine, "device", "unknown")),
         "dtype": str(spec.generator.params.get("dtype", "float32")) if not is_remote(spec.generator.name) else "unknown",
         "path": type(getattr(engine, "forward", engine)).__name__,
+        **({"server": str(model.engine.traits)} if isinstance(model, RemoteModel) else {}),
         **({"canaries": _canaries(spec.verifier.name, _sorted(spec.verifier))} if judges(spec.verifier) else {}),
     }
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from flows.cli import app, completing
 from flows.cli.app import variable
 from search.types import RunSpec
+from verifiers.sandbox.available import tried
 
 Command = Callable[..., Done]
 ROOT = Path(__file__).parent.parent
@@ -132,11 +133,20 @@ def test_a_bad_line_of_a_dotenv_is_one_line_that_does_not_show_it(command: Comma
 # --------------------------------------------------------------------------------------------------- machines, and silence
 
 
+# they say nothing on standard output but that it is done, or work until they are stopped
+WITHOUT_JSON = {
+    *("worker", "cancel", "serve", "deploy", "report"),
+    *(f"schedule {verb}" for verb in ("add", "remove", "pause", "resume", "now")),
+}
+
+
 def test_every_verb_speaks_json_and_nothing_else(command: Command) -> None:
     root = typer.main.get_command(app)
     verbs = dict(root.commands)  # type: ignore[attr-defined]
-    verbs |= {f"verifier {name}": each for name, each in verbs.pop("verifier").commands.items()}
-    assert [name for name, verb in verbs.items() if "--json" not in {o for p in verb.params for o in p.opts}] == []
+    for group in ("verifier", "schedule"):
+        verbs |= {f"{group} {name}": each for name, each in verbs.pop(group).commands.items()}
+    silent = {name for name, verb in verbs.items() if "--json" not in {o for p in verb.params for o in p.opts}}
+    assert silent == WITHOUT_JSON
     quiet = [name for name, verb in verbs.items() if "--quiet" not in {o for p in verb.params for o in p.opts}]
     assert quiet == []
     ran = json.loads(command(*RUN, "--json").out)
@@ -179,8 +189,10 @@ def test_the_exit_codes_are_those_of_the_table(command: Command, monkeypatch: py
     assert command("show", "nothing").code == 65
     assert command("run", "-f", "none.yaml").code == 65
     assert command("runs", "-d", "postgresql://nobody@127.0.0.1:1/nothing").code == 75
+    tried.cache_clear()
     monkeypatch.setenv("PATH", "/nowhere")
     assert command("run", "--verifier", "program", "--plain").code == 69
+    tried.cache_clear()
 
 
 def test_failed_problems_end_a_run_with_1(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

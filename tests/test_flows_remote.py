@@ -172,7 +172,7 @@ def test_the_strategies_that_decide_between_tokens_are_known() -> None:
         ("best-of-n:select=borda", {}, "reads self-certainty"),
         ("best-of-n:select=deepconf", {}, "--confidence 5"),
         ("best-of-n", {"verifier": "entropy"}, "reads whole distributions"),
-        ("best-of-n", {"verifier": "confidence"}, "--confidence 5"),
+        ("best-of-n", {"verifier": "confidence"}, "keep them with --confidence"),
         ("best-of-n", {"verifier": "ensemble:of=equation+self-certainty"}, "reads whole distributions"),
         ("best-of-n", {"sampling": Sampling(top_k=5)}, "extras=true"),
         ("fetch", {}, "hidden states"),

@@ -18,7 +18,8 @@ from nightly import START, make_schedule
 from test_store_fakes import make_spec, new_database, rows, stored_run
 
 from flows import cli
-from flows.schedule import alarm, specs, verbs
+from flows.cli import scheduling as verbs
+from flows.schedule import alarm, specs
 from flows.schedule.child import Children, Failed
 from flows.schedule.scheduler import Later, Scheduler, Stopped, Touch
 from flows.schedule.times import cron_of, due, every_of, midnight, over_change, upcoming, zone_of
