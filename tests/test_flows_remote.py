@@ -33,7 +33,7 @@ from store.runs import find_run
 
 PROBLEMS = "word:count=2,levels=2-4,seed=3"
 SHAPES = ("astar", "beam", "best-of-n", "fetch", "first-finish", "greedy", "self-agreement")
-REFUSED = (*TOKENWISE, *DECODERS, "deepconf", "fetch")
+REFUSED = (*TOKENWISE, *DECODERS)
 KEY, PASSWORD = "sk-planted-0123456789abcdef", "planted-password"
 
 
@@ -93,7 +93,7 @@ def test_each_strategy_runs_through_or_is_refused_in_one_line(
     core: OpenAIServer, database: Database, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     setting = SETTINGS[name].replace("how=embedding", "how=text")
-    if name in REFUSED and name != "fetch":
+    if name in REFUSED:
         with pytest.raises(ValueError, match="server"):
             work.evaluate(database, remote(core, setting))
         return
