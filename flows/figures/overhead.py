@@ -148,11 +148,7 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
     )
     for spec in specs:
         engine, verifier = work.generator_of(spec.generator).engine, work.verifier_of(spec.verifier)[0]
-        for name, of, method in (("generating", engine, "advance"), ("verifying", verifier, "score")):
-            if not hasattr(getattr(of, method), "probed"):
-                timed: Any = clock.over(name, getattr(of, method))
-                timed.probed = True
-                setattr(of, method, timed)
+        parts += (("generating", type(engine), ("advance",)), ("verifying", type(verifier), ("score",)))
     writer: Counter[str] = Counter()
     write = StoreJournal._write
 
@@ -171,7 +167,7 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
 
     plain, ours = Database.transact, threading.get_ident()
     StoreJournal._write = writing  # type: ignore[method-assign]
-    for name, of, methods in parts:
+    for name, of, methods in dict.fromkeys(parts):
         for method in methods:
             real = getattr(of, method)
             timed = clock.over(name, real)
