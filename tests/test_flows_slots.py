@@ -95,7 +95,7 @@ def test_24_hours_of_five_minute_slots_under_random_kills_lose_no_slot_and_run_n
         def disturb() -> None:
             """After a few slots, somewhere in the middle of another."""
             made.open(3)
-            enough, patience = done(db) + random.randint(1, 5), time.monotonic() + 10
+            enough, patience = done(db) + random.randint(1, 5), time.monotonic() + 60
             until(lambda: done(db) >= min(enough, slots) or time.monotonic() > patience, lambda: time.sleep(0.02))
             time.sleep(random.uniform(0, 0.15))
             busy = [each for each in made.living if each.pid in at_work(db)]

@@ -95,7 +95,7 @@ def _print_series(schedule: Schedule, points: Sequence[Point]) -> None:
         return
     out.print(f"{schedule.name}: {schedule.spec.strategy} on {schedule.spec.problems}, {len(points)} runs, {schedule.rule}")
     made = table(
-        "slot", "run", ">accuracy", ">95% interval", ">tokens", ">seconds", ">from the first", ">from the last", "changed"
+        "slot", "run", ">accuracy", ">95% interval", ">tokens", ">seconds", ">from the first", ">from the last", "change"
     )
     for point in points:
         found = point.found
