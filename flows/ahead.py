@@ -19,6 +19,7 @@ from store.leases import Held
 from store.runs import close_run, open_shards
 
 PATIENCE = 30.0  # seconds that Prefect waits for the first token: large models load for minutes, mostly from the disk
+LOADING = 8.0  # seconds that a command which is stopped waits for models that load
 
 _AHEAD: dict[str, Ahead] = {}  # by run
 
@@ -57,11 +58,14 @@ class Ahead:
         self._token.wait(patience)
 
     def stop(self) -> None:
-        """Ends the thread: what was answered is written, and its shard given back."""
+        """Ends the thread: what was answered is written, and its shard given back. One that still loads models has nothing to
+        write, and is not waited for."""
         _AHEAD.pop(self.spec.id, None)
         self._halt.set()
+        with self._turn:
+            working = self.shard is not None
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(None if working else LOADING)
 
     def handed(self) -> None:
         """The flow has begun: waits until the models are loaded, and lets the thread take no further shard."""
@@ -107,7 +111,7 @@ class Ahead:
         with shown(self.name or self.spec.id, key=self.spec.id) as watch:
             for shard in open_shards(opened, self.spec.id):
                 with self._turn:
-                    if self._handed:
+                    if self._handed or self._halt.is_set():
                         return
                     self.shard = shard
                 progress = work.started(opened, self.spec.id)

@@ -16,7 +16,8 @@ class _Stopped(BaseException):
 
 
 def _stop(signum: int, frame: object) -> None:
-    signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
     raise _Stopped(signum)
 
 
