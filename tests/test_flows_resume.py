@@ -54,7 +54,7 @@ def ask(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 
 def wait_for_candidates(path: Path, least: int) -> None:
-    for _ in range(1200):
+    for _ in range(6000):  # five minutes: a busy machine loads the models for one
         with contextlib.suppress(sqlite3.Error):
             if path.exists() and ask(path, "select count(*) from candidate")[0][0] >= least:  # type: ignore[operator]
                 return
@@ -342,7 +342,7 @@ def test_a_run_under_prefect_that_is_stopped_ends_in_seconds_without_its_traceba
             time.sleep(0.1)
     os.killpg(running.pid, stop)  # as a terminal does: Prefect's server gets it too
     began = time.monotonic()
-    out, err = running.communicate(timeout=240)
+    out, err = running.communicate(timeout=600)
     assert running.returncode == 128 + stop, err
     assert time.monotonic() - began < 30
     assert "Traceback" not in out + err, err
