@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from flows.parts import weights
 from pipelines.encoders import check_encoder, load_named
 from pipelines.models import fingerprint
+from pipelines.problems import FAMILIES
 from pipelines.problems.load import load_problems
 from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
@@ -136,6 +137,16 @@ def _encoder(
     return load_named(Part(name, dict(params)), Part(generator, dict(like)))
 
 
+def problems_of(part: Part) -> list[Problem]:
+    """A set's problems; those of a family are drawn once for the process, a file may change."""
+    return list(_drawn(part.name, _sorted(part))) if part.name in FAMILIES else load_problems(part)
+
+
+@lru_cache(maxsize=8)
+def _drawn(name: str, params: tuple[tuple[str, object], ...]) -> tuple[Problem, ...]:
+    return tuple(load_problems(Part(name, dict(params))))
+
+
 def encoder_of(spec: RunSpec) -> Encoder | None:
     """The loaded encoder, kept warm for the process; None for a run that embeds nothing."""
     if spec.encoder is None:
@@ -153,7 +164,7 @@ def check(spec: RunSpec, problems: bool = True) -> None:
     if spec.encoder is not None:
         check_encoder(spec.encoder)
     if problems and spec.problems.name != "question":
-        ready(load_problems(spec.problems))
+        ready(problems_of(spec.problems))
     here = weights(spec.generator, spec.verifier, spec.encoder, spec.small)
     if spec.weights != here:
         raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")
@@ -162,7 +173,7 @@ def check(spec: RunSpec, problems: bool = True) -> None:
 def plan(database: Database, spec: RunSpec, name: str = "") -> list[Planned]:
     """Writes the run and its attempts, or finds them; every attempt of the run, done ones too."""
     check(spec)
-    return begin_run(database, spec, load_problems(spec.problems), environment(spec), name)
+    return begin_run(database, spec, problems_of(spec.problems), environment(spec), name)
 
 
 def join(database: Database, spec: RunSpec, say: Sayer = unsaid) -> None:

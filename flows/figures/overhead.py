@@ -141,6 +141,7 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
 
     parts: tuple[tuple[str, Any, Sequence[str]], ...] = (
         ("trees and strategies", Driver, ("_resume",)),
+        ("Python: planning the runs", work, ("plan",)),
         ("rows for the store", StoreJournal, ("answered", "closed")),
         ("waiting for the store", StoreJournal, ("written",)),
         ("grading", Graders, ("grade",)),
@@ -148,7 +149,7 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
     )
     for spec in specs:
         engine, verifier = work.generator_of(spec.generator).engine, work.verifier_of(spec.verifier)[0]
-        parts += (("generating", type(engine), ("advance",)), ("verifying", type(verifier), ("score",)))
+        parts += (("generating", type(engine), ("submit", "advance", "forget")), ("verifying", type(verifier), ("score",)))
     writer: Counter[str] = Counter()
     write = StoreJournal._write
 
