@@ -23,6 +23,8 @@ from flows.versions import commit, versions
 from flows.watching import Progress, Sayer, Watcher, nobody, nothing, turns, unsaid, used
 from pipelines.encoders import check_encoder, load_named
 from pipelines.models import fingerprint
+from pipelines.problems import FAMILIES
+from pipelines.problems.jsonl import Check
 from pipelines.problems.load import load_problems
 from pipelines.remote import RemoteModel, is_remote, load_remote
 from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
@@ -104,6 +106,16 @@ def _encoder(
     return load_named(Part(name, dict(params)), Part(generator, dict(like)))
 
 
+def problems_of(part: Part, check: Check | None = None) -> list[Problem]:
+    """A set's problems; those of a family are drawn once for the process, a file may change. `check` as `load_problems` has it."""
+    return list(_drawn(part.name, _sorted(part))) if part.name in FAMILIES else load_problems(part, check)
+
+
+@lru_cache(maxsize=8)
+def _drawn(name: str, params: tuple[tuple[str, object], ...]) -> tuple[Problem, ...]:
+    return tuple(load_problems(Part(name, dict(params))))
+
+
 def encoder_of(spec: RunSpec) -> Encoder | None:
     """The loaded encoder, kept warm for the process; None for a run that embeds nothing."""
     if spec.encoder is None:
@@ -121,7 +133,7 @@ def check(spec: RunSpec, problems: bool = True) -> None:
     if spec.encoder is not None:
         check_encoder(spec.encoder)
     if problems and spec.problems.name != "question":
-        ready(load_problems(spec.problems, unreadable))
+        ready(problems_of(spec.problems, unreadable))
     here = weights(spec.generator, spec.verifier, spec.encoder, spec.small)
     if spec.weights != here:
         raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")
@@ -134,14 +146,14 @@ def check(spec: RunSpec, problems: bool = True) -> None:
 def plan(database: Database, spec: RunSpec, name: str = "", shard: int = SHARD) -> list[Planned]:
     """Writes the run and its attempts, or finds them; every attempt of the run, done ones too."""
     check(spec)
-    return begin_run(database, spec, load_problems(spec.problems), environment(spec), name, shard)
+    return begin_run(database, spec, problems_of(spec.problems), environment(spec), name, shard)
 
 
 def submit(database: Database, spec: RunSpec, name: str = "", shard: int = SHARD) -> bool:
     """Writes the run for workers to do; whether there is anything left to do. Nothing is loaded, and the run's environment is
     that of the first worker."""
     check(spec)
-    begin_run(database, spec, load_problems(spec.problems), {}, name, shard)
+    begin_run(database, spec, problems_of(spec.problems), {}, name, shard)
     return queue.enqueue(database, spec.id)
 
 

@@ -14,13 +14,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Connection, func, select
 
 from search.packing import unpack_all
 from search.rules import NO_RULES
 from search.types import (
+    ROOT,
     Extend,
     Extension,
     Finish,
@@ -31,8 +33,8 @@ from search.types import (
     Step,
     TextGenerator,
     Until,
+    child_of,
     depth_of,
-    order,
     seed_of,
 )
 
@@ -102,6 +104,7 @@ class Shared:
     tokens: int = 0  # read and not generated, so far
     _ready: list[tuple[int, Extension]] = field(default_factory=list)
     _begun: dict[int, tuple[Extend, _Source]] = field(default_factory=dict)
+    _hopeless: set[tuple[str, object]] = field(default_factory=set)  # runs, and requests of a kind that they have no rows for
 
     def submit(self, search: int, request: Extend) -> None:
         """As the engine's. Raises ValueError where what is left for the engine can never be met."""
@@ -135,38 +138,40 @@ class Shared:
 
     def _found(self, search: int, request: Extend) -> _Source | None:
         """The stored rows that answer the most of a request's."""
-        other = schema.attempt.alias("other")
-        o, p = other.c, schema.problem.c
-        asked = (
-            select(o.id.label("attempt"), o.run_id, o.seed, p.id.label("problem"))
-            .join_from(schema.attempt, other, (o.problem_key == _A.problem_key) & (o.seed == _A.seed))
-            .join(schema.problem, p.key == _A.problem_key)
-            .where(_A.id == search, o.id != search, o.run_id.in_([run.id for run in self.runs]))
-        )
-        specs = {run.id: run.spec for run in self.runs}
+        shape = (request.until, request.sampling, request.stops)
+        hopeful = {run.id: run.spec for run in self.runs if (run.id, shape) not in self._hopeless}
         wanted = {row.path: row for row in request.rows}
         best: _Source | None = None
+        if not hopeful:
+            return None
         with self.database.read() as connection:
-            for attempt in connection.execute(asked).all():
-                spec = specs[attempt.run_id]
-                columns = _R.number, _R.asked, _R["count"].label("rows"), _R.cost
-                replies = select(*columns).where(_R.attempt_id == attempt.attempt, _R.kind == "extend").order_by(_R.number)
-                before = 0  # tokens of the replies before
-                for reply in connection.execute(replies).all():
-                    names = _C.path, _C.depth, _C.tokens, _C.packed, _C.extra, _C.text, _C.text_zlib, _C.finish
-                    mine = select(*names).where(_C.attempt_id == attempt.attempt, _C.reply == reply.number)
-                    rows = connection.execute(mine).all()
-                    rows = sorted(rows, key=lambda row: order(row.path))
-                    if any(row.depth != 1 for row in rows):
-                        break  # what comes later continues these
-                    if reply.asked == _as_asked(request, spec, attempt, rows, before).digest:
-                        source = _source(request, spec, reply, rows, wanted)
-                        if source.steps and (best is None or len(source.steps) > len(best.steps)):
-                            best = source
-                    before += sum(row.tokens for row in rows)
+            stored = self._replies(connection, search, [*hopeful])
+            for (_, run_id), replies in groupby(stored, lambda reply: (reply.attempt, reply.run_id)):
+                chain = _alike(connection, request, hopeful[run_id], list(replies))
+                if not chain:  # its strategy asks for something else: so it does for every problem
+                    self._hopeless.add((run_id, shape))
+                for reply in chain:
+                    source = _source(connection, request, hopeful[run_id], reply, wanted)
+                    if source.steps and (best is None or len(source.steps) > len(best.steps)):
+                        best = source
                 if best is not None and len(best.steps) == len(wanted):
                     break
         return best
+
+    def _replies(self, connection: Connection, search: int, runs: list[str]) -> Sequence[Any]:
+        """What other runs were answered for the same problem with the same seed, those of each attempt in their order."""
+        other = schema.attempt.alias("other")
+        o, p = other.c, schema.problem.c
+        columns = o.id.label("attempt"), o.run_id, o.seed, p.id.label("problem"), _R.number, _R.asked, _R.cost
+        asked = (
+            select(*columns, _R["count"].label("rows"))
+            .join_from(schema.attempt, other, (o.problem_key == _A.problem_key) & (o.seed == _A.seed))
+            .join(schema.problem, p.key == _A.problem_key)
+            .join(schema.reply, _R.attempt_id == o.id)
+            .where(_A.id == search, o.id != search, o.run_id.in_(runs), _R.kind == "extend")
+            .order_by(o.id, _R.number)
+        )
+        return connection.execute(asked).all()
 
 
 # ------------------------------------------------------------------------------------------------------------ internals
@@ -184,15 +189,35 @@ def _limit(until: Until, spec: RunSpec) -> int:
     return min(spec.step_tokens, spec.tokens) if until is Until.STEP else spec.tokens
 
 
-def _as_asked(request: Extend, spec: RunSpec, attempt: Any, rows: Sequence[Any], before: int) -> Extend:
+def _alike(connection: Connection, request: Extend, spec: RunSpec, replies: Sequence[Any]) -> list[Any]:
+    """Those of an attempt's first replies that answered a request of this kind, as their digests say: children of the root, one
+    after another."""
+    found: list[Any] = []
+    first = spent = 0  # rows and tokens of the replies before
+    for reply in replies:
+        paths = [child_of(ROOT, first + i) for i in range(reply.rows)]
+        if reply.asked != _as_asked(request, spec, reply, paths, spent).digest:
+            break
+        found.append(reply)
+        first += reply.rows
+        if spec.budget.tokens is not None:
+            mine = select(func.sum(_C.tokens)).where(_C.attempt_id == reply.attempt, _C.reply == reply.number)
+            spent += connection.scalar(mine) or 0
+    return found
+
+
+def _as_asked(request: Extend, spec: RunSpec, reply: Any, paths: Sequence[Path], spent: int) -> Extend:
     """The request that a stored reply would have answered, if it is one of this kind."""
     limit, prefix = _limit(request.until, spec), request.rows[0].prefix
-    made = tuple(Row(row.path, seed_of(attempt.seed, attempt.problem, row.path), prefix, limit) for row in rows)
-    allowance = None if spec.budget.tokens is None else max(spec.budget.tokens - before, 0)
+    made = tuple(Row(path, seed_of(reply.seed, reply.problem, path), prefix, limit) for path in paths)
+    allowance = None if spec.budget.tokens is None else max(spec.budget.tokens - spent, 0)
     return replace(request, rows=made, allowance=allowance)
 
 
-def _source(request: Extend, spec: RunSpec, reply: Any, rows: Sequence[Any], wanted: Mapping[Path, Row]) -> _Source:
+def _source(connection: Connection, request: Extend, spec: RunSpec, reply: Any, wanted: Mapping[Path, Row]) -> _Source:
+    names = _C.path, _C.tokens, _C.packed, _C.extra, _C.text, _C.text_zlib, _C.finish
+    mine = select(*names).where(_C.attempt_id == reply.attempt, _C.reply == reply.number)
+    rows = connection.execute(mine).all()
     limit = _limit(request.until, spec)
 
     def same(row: Any) -> bool:

@@ -103,10 +103,10 @@ def _measured(what: str, specs: Sequence[RunSpec], where: str) -> None:
     _warm(specs[0])
     start = time.perf_counter() - began
     clock = Clock()
-    writer = _probed(clock, specs)
     if what == "slow":
-        _sleepy(work.generator_of(specs[0].generator).engine)
+        _sleepy(type(work.generator_of(specs[0].generator).engine))
         work.CONCURRENCY = 1
+    writer = _probed(clock, specs)
     clock.enter("Prefect: flow and task runs, artifacts")
     flows.sweep([RunParameters.model_validate(spec) for spec in specs], where, [str(spec.strategy) for spec in specs])
     clock.leave()
@@ -141,6 +141,7 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
 
     parts: tuple[tuple[str, Any, Sequence[str]], ...] = (
         ("trees and strategies", Driver, ("_resume",)),
+        ("Python: planning the runs", work, ("plan",)),
         ("rows for the store", StoreJournal, ("answered", "closed")),
         ("waiting for the store", StoreJournal, ("written",)),
         ("grading", Graders, ("grade",)),
@@ -148,7 +149,7 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
     )
     for spec in specs:
         engine, verifier = work.generator_of(spec.generator).engine, work.verifier_of(spec.verifier)[0]
-        parts += (("generating", type(engine), ("advance",)), ("verifying", type(verifier), ("score",)))
+        parts += (("generating", type(engine), ("submit", "advance", "forget")), ("verifying", type(verifier), ("score",)))
     writer: Counter[str] = Counter()
     write = StoreJournal._write
 
@@ -181,18 +182,18 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
     return writer
 
 
-def _sleepy(engine: Any) -> None:
-    """A generator that takes SLOW seconds for each request of a search, most of them asleep."""
-    advance, began = engine.advance, {"at": time.monotonic()}
+def _sleepy(of: type[Any]) -> None:
+    """Makes a generator take SLOW seconds for each request of a search, most of them asleep."""
+    advance, began = of.advance, {"at": time.monotonic()}
 
-    def slow() -> Any:
-        done = advance()
+    def slow(self: Any) -> Any:
+        done = advance(self)
         if done:
             time.sleep(max(SLOW - (time.monotonic() - began["at"]), 0.0))
             began["at"] = time.monotonic()
         return done
 
-    engine.advance = slow
+    of.advance = slow
 
 
 def _print(what: str, specs: Sequence[RunSpec], clock: Clock, writer: Counter[str], start: float, server: float) -> None:
