@@ -69,7 +69,7 @@ def test_a_schedule_of_every_minute_is_served_twice_and_its_trend_told(tmp_path:
     code, said = invoke("trend", "nightly", "-d", database, "--bar", "1")
     below = first["accuracy"] < 1
     assert (code, "BELOW it" in said) == (int(below), below)
-    assert "since the first" in said
+    assert "from the first" in said
     assert invoke("schedule", "show", "nightly", "-d", database)[1].count(" done ") == 2
     assert "2 done" in invoke("schedule", "list", "-d", database)[1]
 

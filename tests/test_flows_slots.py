@@ -95,10 +95,11 @@ def test_24_hours_of_five_minute_slots_under_random_kills_lose_no_slot_and_run_n
         def disturb() -> None:
             """After a few slots, somewhere in the middle of another."""
             made.open(3)
-            enough, patience = done(db) + random.randint(1, 5), time.monotonic() + 10
+            enough, patience = done(db) + random.randint(1, 5), time.monotonic() + 60
             until(lambda: done(db) >= min(enough, slots) or time.monotonic() > patience, lambda: time.sleep(0.02))
             time.sleep(random.uniform(0, 0.15))
-            victim = random.choice(made.living)
+            busy = [each for each in made.living if each.pid in at_work(db)]
+            victim = random.choice(busy if busy and random.random() < 0.5 else made.living)
             if not db.is_sqlite and random.random() < 0.1:  # one that stops with SQLite's lock would stop all
                 faults["stopped for seconds"] += 1
                 pause(victim.pid or 0, random.uniform(0.5, 4.0))
@@ -110,11 +111,18 @@ def test_24_hours_of_five_minute_slots_under_random_kills_lose_no_slot_and_run_n
     begun = check_whole(db, slots, every)
     again = sum(count * (tries - 1) for tries, count in begun.items())
     assert faults["killed"] >= 50
-    assert again >= 5, "hardly a slot was cut off in the middle"
+    assert again >= 20, "hardly a slot was cut off in the middle"
     assert not refused(made)
     told = ", ".join(f"{count} {what}" for what, count in faults.items())
     with capsys.disabled():
         print(f"\n{slots} slots, {time.monotonic() - began:.0f} s; {told}; {again} slots taken over; audit clean")  # noqa: T201
+
+
+def at_work(db: Database) -> set[int]:
+    """The processes that have a slot."""
+    asked = select(schema.lease.c.owner).where(schema.lease.c.shard.startswith("slot "), schema.lease.c.owner != "")
+    with db.read() as connection:
+        return {int(owner.split("/")[2]) for owner in connection.scalars(asked)}
 
 
 def pause(pid: int, seconds: float) -> None:

@@ -7,7 +7,9 @@ once is what our own database sees to.
 
 from __future__ import annotations
 
+import io
 import os
+from contextlib import redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,18 +91,20 @@ def deployed(schedule: Schedule, where: str, pool: str) -> None:
     else:
         due = Interval(timedelta(seconds=schedule.every or 0), anchor_date=moment_of(schedule.anchor), timezone="UTC")
     source = str(Path(flows.__file__).resolve().parent.parent)
-    flow.from_source(source, entrypoint=ENTRYPOINT).deploy(  # type: ignore[union-attr]
-        name=schedule.name,
-        work_pool_name=pool,
-        schedules=[due],
-        paused=schedule.status != "active",
-        parameters={"schedule": schedule.name, "database": where},
-        job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT)}},
-        description=f"{schedule.spec.strategy} on {schedule.spec.problems}",
-        tags=["ponderosa"],
-        print_next_steps=False,
-        ignore_warnings=True,
-    )
+    found = flow.from_source(source, entrypoint=ENTRYPOINT)
+    with redirect_stdout(io.StringIO()):  # its own table says less than we do
+        found.deploy(  # type: ignore[union-attr]
+            name=schedule.name,
+            work_pool_name=pool,
+            schedules=[due],
+            paused=schedule.status != "active",
+            parameters={"schedule": schedule.name, "database": where},
+            job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT)}},
+            description=f"{schedule.spec.strategy} on {schedule.spec.problems}",
+            tags=["ponderosa"],
+            print_next_steps=False,
+            ignore_warnings=True,
+        )
 
 
 def automated(window: int) -> str:

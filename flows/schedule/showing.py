@@ -95,12 +95,12 @@ def _print_series(schedule: Schedule, points: Sequence[Point]) -> None:
         return
     out.print(f"{schedule.name}: {schedule.spec.strategy} on {schedule.spec.problems}, {len(points)} runs, {schedule.rule}")
     made = table(
-        "slot", "run", ">accuracy", ">95% interval", ">tokens", ">seconds", ">since the first", ">since the last", "changed"
+        "slot", "run", ">accuracy", ">95% interval", ">tokens", ">seconds", ">from the first", ">from the last", "change"
     )
     for point in points:
         found = point.found
         made.add_row(
-            point.slot.slot_utc,
+            point.slot.slot_utc[:16] + "Z",
             point.run.id,
             number(found.accuracy, 3),
             f"[{found.low:.3f}, {found.high:.3f}]",
