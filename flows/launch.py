@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
-from flows import work
+from flows import server, work
 from flows.ahead import Ahead
 from flows.cli import FOLDER
 from flows.progress import board, said, shown
@@ -70,6 +70,7 @@ def _prefect(ahead: Ahead) -> Iterator[ModuleType]:
         from flows import evaluate
 
         _quiet()
+        server.apart()
         yield evaluate
     except Exception as error:
         if (said := _away(error)) is None:

@@ -27,6 +27,18 @@ def _say_stopped(signum: int) -> None:
     raise SystemExit(128 + signum)
 
 
+def _stopped_by(error: BaseException | None) -> int | None:
+    """The signal that ended the work, whatever was raised on the way out: Prefect makes an error of its own of SIGTERM within a
+    flow, and another where its server cannot be told any more."""
+    while error is not None:
+        if isinstance(error, _Stopped):
+            return int(error.args[0])
+        if type(error).__name__ == "TerminationSignal":
+            return signal.SIGTERM
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _explained(error: BaseException) -> BaseException:
     """A database driver's error in the store's words."""
     if not type(error).__module__.startswith("sqlalchemy."):
@@ -51,8 +63,8 @@ def main() -> None:
     except SystemExit as end:
         _end(end)
     except BaseException as error:
-        if type(error).__name__ == "TerminationSignal":  # what Prefect makes of SIGTERM within a flow
-            _say_stopped(signal.SIGTERM)
+        if (signum := _stopped_by(error)) is not None:
+            _say_stopped(signum)
         error = _explained(error)
         exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
         if os.environ.get("PONDEROSA_DEBUG") or exits is None:
