@@ -9,12 +9,14 @@ thread did is what the flow would have done, in the same rows.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flows import work
 from flows.progress import shown
 from search.types import RunSpec
 from store.database import Database, open_database
+from store.errors import StoreError
 from store.leases import Held
 from store.runs import close_run, open_shards
 
@@ -66,6 +68,11 @@ class Ahead:
             working = self.shard is not None
         if self._thread is not None:
             self._thread.join(None if working else LOADING)
+
+    def close(self) -> None:
+        """Ends the run as it stands, where its flow was stopped before it could."""
+        with suppress(StoreError), open_database(self.database) as opened:  # what ended it is what matters
+            close_run(opened, self.spec.id, patience=5.0)
 
     def handed(self) -> None:
         """The flow has begun: waits until the models are loaded, and lets the thread take no further shard."""

@@ -76,6 +76,10 @@ def _prefect(ahead: Ahead) -> Iterator[ModuleType]:
         if (said := _away(error)) is None:
             raise
         raise Unavailable(said) from error
+    except BaseException:  # a signal
+        ahead.stop()
+        ahead.close()
+        raise
     finally:
         ahead.stop()
 
