@@ -110,5 +110,10 @@ def _quiet() -> None:
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         # what ends a flow is raised, and said once, by the command
-        logging.getLogger(name).addFilter(lambda record: "Crash" not in record.getMessage())
+        logging.getLogger(name).addFilter(_unsaid)
     warnings.filterwarnings("ignore", module="prefect")
+
+
+def _unsaid(record: logging.LogRecord) -> bool:
+    told = ("Crash", "Encountered an exception during execution", "Finished in state Failed")
+    return bool(os.environ.get("PONDEROSA_DEBUG")) or not any(each in record.getMessage() for each in told)
