@@ -44,6 +44,7 @@ bench: $(STAMP)
 	for what in dice countdown; do $(RUN)python -m flows.figures.noise $$what; done
 	$(RUN)python -m flows.figures.core
 	$(RUN)python -m flows.figures.drafting
+	for what in help run; do $(RUN)python -m flows.figures.start $$what; done
 	for what in persist share resume million; do $(RUN)python -m flows.figures.durable $$what; done
 
 train: $(STAMP)

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flows import work
 from flows.progress import shown
 from search.types import RunSpec
 from store.database import Database, open_database
+from store.errors import StoreError
 from store.leases import Held
 from store.runs import SHARD, close_run, open_shards
 
 PATIENCE = 30.0  # seconds that Prefect waits for the first token: large models load for minutes, mostly from the disk
+LOADING = 8.0  # seconds that a command which is stopped waits for models that load
 
 _AHEAD: dict[str, Ahead] = {}  # by run
 
@@ -58,11 +61,17 @@ class Ahead:
         self._token.wait(patience)
 
     def stop(self) -> None:
-        """Ends the thread: what was answered is written, and its shard given back."""
+        """Ends the thread: what was answered is written, and its shard given back. One that still loads models has nothing to
+        write, and is not waited for."""
         _AHEAD.pop(self.spec.id, None)
         self._halt.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(None if self._begun.is_set() else LOADING)
+
+    def close(self) -> None:
+        """Ends the run as it stands, where its flow was stopped before it could."""
+        with suppress(StoreError), open_database(self.database) as opened:  # what ended it is what matters
+            close_run(opened, self.spec.id, patience=5.0)
 
     def handed(self) -> None:
         """The flow has begun: waits until the models are loaded, and lets the thread take no further shard."""
@@ -115,7 +124,7 @@ class Ahead:
                 self._ended += progress.done - before
 
     def _going(self) -> bool:
-        return not self._handed
+        return not (self._handed or self._halt.is_set())
 
     def _pulse(self) -> None:
         """At every turn of the searches; the generator steps between two."""

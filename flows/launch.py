@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from flows import work
+from flows import server, work
 from flows.ahead import Ahead
 from flows.cli import FOLDER
 from flows.cluster import check_cluster
@@ -125,11 +125,17 @@ def _prefect(ahead: Ahead | None) -> Iterator[ModuleType]:
         from flows import evaluate
 
         _quiet()
+        server.apart()
         yield evaluate
     except Exception as error:
         if (said := _away(error)) is None:
             raise
         raise Unavailable(said) from error
+    except BaseException:  # a signal
+        if ahead is not None:
+            ahead.stop()
+            ahead.close()
+        raise
     finally:
         if ahead is not None:
             ahead.stop()
@@ -161,5 +167,10 @@ def _quiet() -> None:
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         # what ends a flow is raised, and said once, by the command
-        logging.getLogger(name).addFilter(lambda record: "Crash" not in record.getMessage())
+        logging.getLogger(name).addFilter(_unsaid)
     warnings.filterwarnings("ignore", module="prefect")
+
+
+def _unsaid(record: logging.LogRecord) -> bool:
+    told = ("Crash", "Encountered an exception during execution", "Finished in state Failed")
+    return bool(os.environ.get("PONDEROSA_DEBUG")) or not any(each in record.getMessage() for each in told)

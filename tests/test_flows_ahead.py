@@ -15,6 +15,7 @@ from flows.parts import spec
 from search.types import RunSpec
 from store.database import Database, open_database
 from store.extents import Share
+from store.leases import claim
 from store.runs import open_shards
 
 JOINED = "candidate c join attempt a on a.id = attempt_id"
@@ -30,7 +31,7 @@ def ask(path: Path, sql: str) -> list[tuple[object, ...]]:
 def test_what_is_done_ahead_is_what_the_flow_would_have_done(tmp_path: Path) -> None:
     begun = Ahead(SPEC, "a", str(tmp_path / "a.db")).start()
     try:
-        begun.await_token()
+        begun.await_token(600)  # a busy machine loads the models for a minute
         hand_over(SPEC.id)
         assert done_ahead([SPEC.id]) == 6
         assert not is_ahead(SPEC.id), "it is waited for once"
@@ -67,7 +68,7 @@ def test_after_the_hand_over_no_further_shard_is_begun(tmp_path: Path, monkeypat
 def test_what_is_stopped_gives_its_shard_back_and_leaves_the_run_interrupted(tmp_path: Path) -> None:
     asked = spec("word:count=24,levels=2-4,seed=5", "beam:n=8,keep=4")
     begun = Ahead(asked, "a", str(tmp_path / "a.db")).start()
-    begun.await_token()
+    begun.await_token(600)
     time.sleep(0.2)
     began = time.monotonic()
     begun.stop()
@@ -79,14 +80,13 @@ def test_what_is_stopped_gives_its_shard_back_and_leaves_the_run_interrupted(tmp
     assert ask(tmp_path / "a.db", "select status, count(*) from attempt group by 1") == [("done", 24)]
 
 
-def test_a_shard_that_another_process_has_is_the_flows_to_wait_for(tmp_path: Path) -> None:
-    from store.leases import claim
-
+def test_a_shard_that_another_process_has_is_left_to_the_flow(tmp_path: Path) -> None:
     with open_database(tmp_path / "a.db") as database:
         work.plan(database, SPEC)
         claim(database, SPEC.id, 0, "elsewhere/boot/1/1")
     begun = Ahead(SPEC, "a", str(tmp_path / "a.db")).start()
     try:
+        begun.await_token(600)
         hand_over(SPEC.id)
         assert done_ahead([SPEC.id]) == 0
     finally:
@@ -100,7 +100,8 @@ def test_what_fails_ahead_is_raised_where_the_flow_asks_for_it(tmp_path: Path, m
     monkeypatch.setattr(work, "work_extent", broken)
     begun = Ahead(SPEC, "a", str(tmp_path / "a.db")).start()
     try:
-        begun.await_token()
+        begun.await_token(600)
+        hand_over(SPEC.id)
         with pytest.raises(OSError, match="no disk"):
             done_ahead([SPEC.id])
     finally:

@@ -28,14 +28,14 @@ def ponderosa(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
     )
 
 
-def test_help_answers_without_torch_and_well_under_a_second() -> None:
+def test_help_answers_without_torch_within_three_tenths_of_a_second() -> None:
     code = (
         "import sys, flows.cli; sys.exit('torch' in sys.modules or 'transformers' in sys.modules or 'prefect' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False).returncode == 0
-    best = min(_seconds("--help") for _ in range(3))
-    bare = min(_seconds(None) for _ in range(3))
-    assert best - bare < 1.0
+    best = min(_seconds("--help") for _ in range(5))
+    bare = min(_seconds(None) for _ in range(5))
+    assert best - bare < 0.3  # seconds of CPU; 0.1 on an idle core
 
 
 def _seconds(argument: str | None) -> float:

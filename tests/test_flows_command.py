@@ -169,12 +169,15 @@ def test_every_verb_speaks_json_and_nothing_else(command: Command) -> None:
     assert json.loads(command("show", "--json").out)["run"] == ran["run"]
 
 
-def test_quiet_is_silent_on_standard_error_but_for_errors(command: Command) -> None:
+def test_quiet_is_silent_on_standard_error_but_for_errors(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     done = command(*RUN, "--quiet")
     assert (done.code, done.err) == (0, "")
     assert "accuracy" in done.out
     assert command("show", "nothing", "-q").err.startswith("ponderosa: there is no run 'nothing'")
+    monkeypatch.setenv("PONDEROSA_QUIET", "0")
     assert command(*RUN, "--strategy", "best-of-n:n=2").err != ""  # and the next one speaks again
+    monkeypatch.setenv("PONDEROSA_QUIET", "1")
+    assert command(*RUN, "--strategy", "best-of-n:n=3").err == ""
 
 
 # ------------------------------------------------------------------------------------------------------------- exit codes

@@ -6,6 +6,7 @@ Every flag has a variable, PONDEROSA_ and its name in capitals, and every verb t
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -56,14 +57,18 @@ def variable(flag: str) -> str:
 def _verb(function: Verb) -> Verb:
     @wraps(function)
     def verb(*args: Any, quiet: bool = False, **values: Any) -> Any:
-        if not quiet:
-            return function(*args, **values)
-        before = os.environ.get(QUIET)
-        os.environ[QUIET] = "1"  # for the processes that a run starts too
+        before = os.environ.pop(QUIET, None)  # it may say 0
+        if quiet:
+            os.environ[QUIET] = "1"  # for the processes that a run starts too
+            logging.disable(logging.WARNING)
         try:
             return function(*args, **values)
         finally:
-            os.environ.pop(QUIET) if before is None else os.environ.update({QUIET: before})
+            if quiet:
+                logging.disable(logging.NOTSET)
+                del os.environ[QUIET]
+            if before is not None:
+                os.environ[QUIET] = before
 
     quiet = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=QuietOption)
     return signed(verb, {name: _named(each) for name, each in {**signature_of(function), "quiet": quiet}.items()})
@@ -106,5 +111,6 @@ def options(
     ] = False,
 ) -> None:
     """Options before the command."""
+    os.environ.pop("PONDEROSA_DEBUG", None)  # it may say 0
     if debug:
         os.environ["PONDEROSA_DEBUG"] = "1"

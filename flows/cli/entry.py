@@ -18,7 +18,8 @@ class _Stopped(BaseException):
 
 
 def _stop(signum: int, frame: object) -> None:
-    signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
     hurry.begin(signum)
     raise _Stopped(signum)
 
@@ -27,6 +28,18 @@ def _say_stopped(signum: int) -> None:
     how = "interrupted" if signum == signal.SIGINT else "terminated"
     sys.stderr.write(f"ponderosa: {how}; the same command again, or `ponderosa resume`, goes on from here\n")
     hurry.end(signum)
+
+
+def _stopped_by(error: BaseException | None) -> int | None:
+    """The signal that ended the work, whatever was raised on the way out: Prefect makes an error of its own of SIGTERM within a
+    flow, and another where its server cannot be told any more."""
+    while error is not None:
+        if isinstance(error, _Stopped):
+            return int(error.args[0])
+        if type(error).__name__ == "TerminationSignal":
+            return signal.SIGTERM
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _explained(error: BaseException) -> BaseException:
@@ -54,8 +67,8 @@ def main(what: Callable[[], object] | None = None) -> None:
     except SystemExit as end:
         _end(end)
     except BaseException as error:
-        if type(error).__name__ == "TerminationSignal":  # what Prefect makes of SIGTERM within a flow
-            _say_stopped(signal.SIGTERM)
+        if (signum := _stopped_by(error)) is not None:
+            _say_stopped(signum)
         error = _explained(error)
         exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
         if os.environ.get("PONDEROSA_DEBUG") or exits is None:

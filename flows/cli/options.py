@@ -90,6 +90,9 @@ def spec_flags(
     """The flags of a run. Their names are the keys of a spec file, and their defaults its defaults."""
 
 
+_FLAGS = signature_of(spec_flags)
+
+
 class Asked(dict[str, Any]):
     """The flags of a run that were given, by the command line or the environment; `file` and `settings` apart."""
 
@@ -102,7 +105,7 @@ def describes_runs(*left_out: str, **others: tuple[Any, Any]) -> Callable[[Verb]
     default) of flags that are other ones with this verb."""
 
     def decorate(function: Verb) -> Verb:
-        flags = {name: each for name, each in signature_of(spec_flags).items() if name not in left_out}
+        flags = {name: each for name, each in _FLAGS.items() if name not in left_out}
         for name, (annotation, default) in others.items():
             flags[name] = flags[name].replace(annotation=annotation, default=default)
         own = dict(list(signature_of(function).items())[1:])
