@@ -310,9 +310,10 @@ def command(folder: str, rounds: int) -> None:
     """`ponderosa run` under Prefect, in the middle of its generation."""
     from prefect.client.schemas.objects import State, StateType
 
-    made = table("what", ">to its end, s: median", ">most", ">codes", ">tracebacks", "run", "flow run")
+    heads = ">to the last lease, s: median", ">most", ">to its end: median", ">most", ">codes", ">tracebacks", "run", "flow run"
+    made = table("what", *heads)
     for what in ("SIGTERM", "page"):
-        seconds, codes, where = [], [], f"{folder}/{what}.db"
+        seconds, leases, codes, where = [], [], list[int](), f"{folder}/{what}.db"
         log = f"{folder}/{what}.log"
         arguments = ["--problems", LONG["problems"], "--strategy", LONG["strategy"], "--verifier", "logprob"]
         arguments += ["--temperature", "4", "--tokens", "2000", "-d", where]
@@ -328,10 +329,12 @@ def command(folder: str, rounds: int) -> None:
                     process.send_signal(signal.SIGTERM)
                 else:
                     ask(lambda client: client.set_flow_run_state(newest.id, State(type=StateType.CANCELLING)))  # noqa: B023
+                until(lambda: not queue.owners(database, spec.id), 60, 0.02)  # noqa: B023
+                leases.append(time.monotonic() - began)
                 codes.append(process.wait(120))
                 seconds.append(time.monotonic() - began)
                 ends = find_run(database, spec.id).status, state(newest.id).name
-        spread = (number(f(seconds), 1) for f in (statistics.median, max))
+        spread = (number(f(each), 1) for each in (leases, seconds) for f in (statistics.median, max))
         made.add_row(what, *spread, f"{sorted(set(codes))}", f"{Path(log).read_text().count('Traceback')}", *ends)
     console().print(made)
 
