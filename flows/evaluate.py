@@ -15,6 +15,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from prefect import State, flow, states, task
@@ -28,10 +29,10 @@ from flows.cancelling import page_watched
 from flows.progress import said, shown
 from search.types import RunSpec
 from store.database import open_database, public
-from store.errors import Cancelled
+from store.errors import Cancelled, StoreError
 from store.leases import Held
 from store.queries import summary
-from store.queue import begin, called_off
+from store.queue import begin, called_off, cancel
 from store.runs import SHARD
 
 
@@ -61,7 +62,14 @@ def solve_shard(spec_json: str, database: str, shard: int, title: str, show: boo
         return found.owner if isinstance(found, Held) else found.done
 
 
-@flow(name="evaluate", flow_run_name="{name}")
+def call_off(_: object, flow_run: Any, __: object) -> None:
+    """What Prefect's worker calls when it has ended a flow run that was cancelled on the page: others may work on the run."""
+    asked = flow_run.parameters
+    with suppress(StoreError), open_database(located(asked["database"]), create=False) as opened:
+        cancel(opened, RunSpec.from_json(asked["spec_json"]).id)
+
+
+@flow(name="evaluate", flow_run_name="{name}", on_cancellation=[call_off])
 def evaluate(
     spec_json: str,
     database: str,
