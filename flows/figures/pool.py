@@ -1,4 +1,4 @@
-"""Three ways of having workers and what each costs a run; what Prefect's worker does when it is stopped or a run cancelled.
+"""Two ways of having workers and what each costs a run; what Prefect's worker does when it is stopped or a run cancelled.
 
     python -m flows.figures.pool cost        # seconds from a run's submission to its end, and the worker's CPU seconds
     python -m flows.figures.pool cancel      # the flow run is cancelled by Prefect's API, as its page does
@@ -169,7 +169,7 @@ def cpu(pid: int) -> float:
 
 def cost(folder: str, rounds: int) -> None:
     made = table("worker", ">runs", ">s to its end: first", ">then: median", ">CPU s a run, then")
-    for name, way in (("ponderosa worker", plain), ("Prefect, process pool", pooled), ("Prefect, task worker", tasked)):
+    for name, way in (("ponderosa worker", plain), ("Prefect, process pool", pooled)):
         with way(folder) as (pid, submit, database):
             seconds, used = [], []
             for seed in range(rounds + 1):
@@ -211,37 +211,6 @@ def pooled(folder: str) -> Iterator[Way]:
             return small_run(seed).id
 
         yield process.pid, submit, database
-
-
-@contextmanager
-def tasked(folder: str) -> Iterator[Way]:
-    """One task run for each shard, in a process that serves the task: its models stay warm."""
-    from flows import work
-    from flows.evaluate import solve_shard
-    from store.runs import close_run
-
-    where = folder + "/tasks.db"
-    serve = "from prefect.task_worker import serve; from flows.evaluate import solve_shard; serve(solve_shard, limit=1)"
-    process = subprocess.Popen([sys.executable, "-c", serve], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with open_database(where) as database:
-
-            def submit(seed: int) -> str:
-                spec = small_run(seed)
-                work.submit(database, spec)
-                future = solve_shard.delay(spec.json(), where, 0, "figures", False)
-                until(lambda: queue_is_empty(database, spec.id), 600)
-                assert future
-                close_run(database, spec.id)
-                return spec.id
-
-            yield process.pid, submit, database
-    finally:
-        process.kill()
-
-
-def queue_is_empty(database: Database, run_id: str) -> bool:
-    return not queue.free_shards(database, run_id) and not queue.owners(database, run_id)
 
 
 # ------------------------------------------------------------------------------------------------------------------ ends
