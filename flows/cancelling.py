@@ -22,7 +22,7 @@ from store.leases import readable
 
 LOOK = 1.0  # seconds between two looks at the run's status
 GRACE = 1.5  # seconds for a turn of the work to end by itself
-PAGE = 2.0  # seconds between two looks at Prefect's page
+PAGE = 1.0  # seconds between two looks at Prefect's page
 STOPPED = 10.0  # seconds that `cancel` waits for the workers to say that they have stopped
 
 

@@ -16,7 +16,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -35,7 +35,7 @@ from flows.progress import said, shown
 from search.types import RunSpec
 from store import queue
 from store.database import Database, open_database, public
-from store.errors import Cancelled
+from store.errors import Cancelled, StoreError
 from store.leases import Held
 from store.runs import SHARD, close_run, find_run
 
@@ -83,7 +83,16 @@ def solve_shard(run_id: str, database: str, shard: int) -> int:
         return 0 if isinstance(found, Held) else found.done
 
 
-@flow(name="evaluate", flow_run_name=page.name_of_run)
+def call_off(_: object, flow_run: Any, __: object) -> None:
+    """What Prefect's worker calls when it has ended a flow run that was cancelled on the page: others may work on its runs."""
+    asked = flow_run.parameters
+    runs = [RunParameters.model_validate(each) for each in asked.get("runs") or [asked["spec"]]]
+    for each in Grid.model_validate(asked.get("grid") or {}).of(runs):
+        with suppress(StoreError), open_database(located(asked.get("database", DATABASE)), create=False) as opened:
+            queue.cancel(opened, each.spec().id)
+
+
+@flow(name="evaluate", flow_run_name=page.name_of_run, on_cancellation=[call_off])
 def evaluate(
     spec: RunParameters,
     database: DatabasePlace = DATABASE,
@@ -108,7 +117,7 @@ def evaluate(
     return asked.id
 
 
-@flow(name="sweep", flow_run_name=page.name_of_sweep)
+@flow(name="sweep", flow_run_name=page.name_of_sweep, on_cancellation=[call_off])
 def sweep(
     runs: Annotated[list[RunParameters], Field(min_length=1, description="the runs")],
     database: DatabasePlace = DATABASE,

@@ -1,4 +1,4 @@
-"""Three ways of having workers and what each costs a run; what Prefect's worker does when it is stopped or a run cancelled.
+"""Two ways of having workers and what each costs a run; what Prefect's worker does when it is stopped or a run cancelled.
 
     python -m flows.figures.pool cost        # seconds from a run's submission to its end, and the worker's CPU seconds
     python -m flows.figures.pool cancel      # the flow run is cancelled by Prefect's API, as its page does
@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def main() -> None:
 
 def started(*arguments: str, log: str = "") -> subprocess.Popen[bytes]:
     out = open(log, "ab") if log else subprocess.DEVNULL  # noqa: SIM115  the process has it
-    return subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, stdout=out, stderr=out)
+    # a shell's background job ignores Ctrl-C, and so would Prefect's worker, which makes one of SIGTERM
+    reset = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, stdout=out, stderr=out, preexec_fn=reset)
 
 
 @contextmanager
@@ -166,7 +169,7 @@ def cpu(pid: int) -> float:
 
 def cost(folder: str, rounds: int) -> None:
     made = table("worker", ">runs", ">s to its end: first", ">then: median", ">CPU s a run, then")
-    for name, way in (("ponderosa worker", plain), ("Prefect, process pool", pooled), ("Prefect, task worker", tasked)):
+    for name, way in (("ponderosa worker", plain), ("Prefect, process pool", pooled)):
         with way(folder) as (pid, submit, database):
             seconds, used = [], []
             for seed in range(rounds + 1):
@@ -208,37 +211,6 @@ def pooled(folder: str) -> Iterator[Way]:
             return small_run(seed).id
 
         yield process.pid, submit, database
-
-
-@contextmanager
-def tasked(folder: str) -> Iterator[Way]:
-    """One task run for each shard, in a process that serves the task: its models stay warm."""
-    from flows import work
-    from flows.evaluate import solve_shard
-    from store.runs import close_run
-
-    where = folder + "/tasks.db"
-    serve = "from prefect.task_worker import serve; from flows.evaluate import solve_shard; serve(solve_shard, limit=1)"
-    process = subprocess.Popen([sys.executable, "-c", serve], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with open_database(where) as database:
-
-            def submit(seed: int) -> str:
-                spec = small_run(seed)
-                work.submit(database, spec)
-                future = solve_shard.delay(spec.id, where, 0)
-                until(lambda: queue_is_empty(database, spec.id), 600)
-                assert future
-                close_run(database, spec.id)
-                return spec.id
-
-            yield process.pid, submit, database
-    finally:
-        process.kill()
-
-
-def queue_is_empty(database: Database, run_id: str) -> bool:
-    return not open_shards(database, run_id) and not queue.owners(database, run_id)
 
 
 # ------------------------------------------------------------------------------------------------------------------ ends
@@ -310,9 +282,10 @@ def command(folder: str, rounds: int) -> None:
     """`ponderosa run` under Prefect, in the middle of its generation."""
     from prefect.client.schemas.objects import State, StateType
 
-    made = table("what", ">to its end, s: median", ">most", ">codes", ">tracebacks", "run", "flow run")
+    heads = ">to the last lease, s: median", ">most", ">to its end: median", ">most", ">codes", ">tracebacks", "run", "flow run"
+    made = table("what", *heads)
     for what in ("SIGTERM", "page"):
-        seconds, codes, where = [], [], f"{folder}/{what}.db"
+        seconds, leases, codes, where = [], [], list[int](), f"{folder}/{what}.db"
         log = f"{folder}/{what}.log"
         arguments = ["--problems", LONG["problems"], "--strategy", LONG["strategy"], "--verifier", "logprob"]
         arguments += ["--temperature", "4", "--tokens", "2000", "-d", where]
@@ -328,10 +301,12 @@ def command(folder: str, rounds: int) -> None:
                     process.send_signal(signal.SIGTERM)
                 else:
                     ask(lambda client: client.set_flow_run_state(newest.id, State(type=StateType.CANCELLING)))  # noqa: B023
+                until(lambda: not queue.owners(database, spec.id), 60, 0.02)  # noqa: B023
+                leases.append(time.monotonic() - began)
                 codes.append(process.wait(120))
                 seconds.append(time.monotonic() - began)
                 ends = find_run(database, spec.id).status, state(newest.id).name
-        spread = (number(f(seconds), 1) for f in (statistics.median, max))
+        spread = (number(f(each), 1) for each in (leases, seconds) for f in (statistics.median, max))
         made.add_row(what, *spread, f"{sorted(set(codes))}", f"{Path(log).read_text().count('Traceback')}", *ends)
     console().print(made)
 
