@@ -107,7 +107,7 @@ def _encoder(
 
 
 def problems_of(part: Part, check: Check | None = None) -> list[Problem]:
-    """A set's problems; those of a family are drawn once for the process, a file may change. `check` as `load_problems` has it."""
+    """A set's problems; those of a family are drawn once for the process, a file may change. `check` is `load_problems`'s."""
     return list(_drawn(part.name, _sorted(part))) if part.name in FAMILIES else load_problems(part, check)
 
 

@@ -31,7 +31,7 @@ from flows.tables import console, number, table
 from search.types import RunSpec
 from store import queue
 from store.database import Database, open_database
-from store.runs import find_run, open_shards
+from store.runs import find_run
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "ponderosa"
