@@ -20,9 +20,10 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Annotated, Any
 
-from prefect import State, flow, states, task
+from prefect import Flow, State, flow, states, task
 from prefect.artifacts import create_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import FlowRun
 from prefect.exceptions import CancelledRun
 from pydantic import Field
 
@@ -83,7 +84,7 @@ def solve_shard(run_id: str, database: str, shard: int) -> int:
         return 0 if isinstance(found, Held) else found.done
 
 
-def call_off(_: object, flow_run: Any, __: object) -> None:
+def call_off(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """What Prefect's worker calls when it has ended a flow run that was cancelled on the page: others may work on its runs."""
     asked = flow_run.parameters
     runs = [RunParameters.model_validate(each) for each in asked.get("runs") or [asked["spec"]]]
