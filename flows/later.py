@@ -24,12 +24,28 @@ def rescore(opened: Database, wanted: str, verifier: str | None, grader: str | N
         _out("\n".join(line for each in made for line in each.lines()))
 
 
-def report(opened: Database, wanted: Sequence[str], file: str, resamples: int) -> None:
+def report(opened: Database, wanted: Sequence[str], file: str, resamples: int, json: bool) -> None:
     """Writes the report to standard output, or to a file."""
     from flows import report as reporting
 
     text = reporting.run(opened, wanted, file, resamples)
+    if json:
+        _tell_report(opened, wanted, file, resamples)
+        return
     _out(f"written to {file}" if file else text.rstrip())
+
+
+def _tell_report(opened: Database, wanted: Sequence[str], file: str, resamples: int) -> None:
+    from flows import records
+    from flows.report import compared
+    from store.runs import find_run
+
+    runs = list({run.id: run for run in (find_run(opened, each) for each in wanted)}.values())
+    try:
+        pairs = [asdict(each) for each in compared(opened, runs, resamples)]
+    except ValueError:  # runs on other problems
+        pairs = []
+    records.tell({"file": file or None, "runs": [records.of_run(opened, run) for run in runs], "pairs": pairs})
 
 
 def retrain(opened: Database, raw: Mapping[str, Any], json: bool) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from flows import server, work
+from flows import records, server, work
 from flows.ahead import Ahead
 from flows.cli import FOLDER
 from flows.cluster import check_cluster
@@ -58,12 +58,14 @@ def launch(
     return [spec.id for spec in specs]
 
 
-def submit(specs: Sequence[RunSpec], names: Sequence[str], database: str, shard: int = SHARD) -> list[str]:
+def submit(specs: Sequence[RunSpec], names: Sequence[str], database: str, shard: int = SHARD, json: bool = False) -> list[str]:
     """Plans the specs for workers to do; their ids."""
     _prepared(specs, database)
     with open_database(database) as opened:
         for spec, name in zip(specs, names, strict=True):
             left = work.submit(opened, spec, name, shard)
+            if json:
+                records.tell({"run": spec.id, "name": name, "status": "queued" if left else "done"})
             said(f"run {spec.id} {'waits for a worker: `ponderosa worker`' if left else 'is done: nothing is left of it'}")
     return [spec.id for spec in specs]
 

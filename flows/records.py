@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 def tell(*objects: Mapping[str, Any]) -> None:
     for each in objects:
         sys.stdout.write(json.dumps(each, ensure_ascii=False) + "\n")
+    sys.stdout.flush()  # a program may wait for it
+
+
+def nothing(*objects: Mapping[str, Any]) -> None:
+    """For whoever reads: nobody."""
 
 
 def of_run(opened: Database, run: Run) -> dict[str, Any]:

@@ -117,17 +117,23 @@ def _row(run: Run, found: Summary) -> dict[str, Any]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def compared(opened: Database, runs: Sequence[Run], resamples: int) -> list[Comparison]:
+    """Each later run with the first, over the problems that all have finished. ValueError where there are none."""
+    sides = [side(opened, [run]) for run in runs]
+    keys = common(sides, intersect=True)
+    return adjusted([paired(sides[0], other, keys, resamples) for other in sides[1:]])
+
+
 def _pairs(opened: Database, runs: Sequence[Run], resamples: int) -> list[str]:
     if len(runs) < 2:
         return []
     try:
-        sides = [side(opened, [run]) for run in runs]
-        keys = common(sides, intersect=True)
-        pairs = adjusted([paired(sides[0], other, keys, resamples) for other in sides[1:]])
+        pairs = compared(opened, runs, resamples)
     except ValueError as error:  # runs on other problems: the table stands without
         return [f"No comparison: {error}."]
-    few = f" (fewer than {FEW}: the intervals say little)" if len(keys) < FEW else ""
-    head = f"Over the {len(keys)} problems that all have finished{few}. The first is {_cell(named(runs[0]))}.\n"
+    count = pairs[0].problems
+    few = f" (fewer than {FEW}: the intervals say little)" if count < FEW else ""
+    head = f"Over the {count} problems that all have finished{few}. The first is {_cell(named(runs[0]))}.\n"
     columns = (
         "| run | difference | 95% interval | p | only first right | only this right | tokens | \n|---|---|---|---|---|---|---|"
     )
@@ -154,4 +160,4 @@ def _cell(text: object) -> str:
     return escaped(str(text)).replace("<", "&lt;").replace("|", "\\|").replace("](", "]\\(")
 
 
-__all__ = ["LEGEND", "PLOTTED", "Report", "made", "named", "run"]
+__all__ = ["LEGEND", "PLOTTED", "Report", "compared", "made", "named", "run"]

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from flows import device_slots as slots
 from flows import work
+from flows.records import nothing
 from search.drive import Diverged
 from store import queue
 from store.database import Database, open_database
@@ -29,6 +31,7 @@ PAUSE = 2.0  # seconds between two looks for something to do
 AGAIN = 300.0  # seconds after which a run that could not be worked on here is tried again
 
 Say = Callable[[str], None]
+Tell = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(slots=True)
@@ -38,6 +41,7 @@ class Worker:
     database: Database
     say: Say
     only: Sequence[str] = ()
+    tell: Tell = nothing  # the same to machines
     joined: set[str] = field(default_factory=set)  # runs
     unable: dict[str, float] = field(default_factory=dict)  # run -> when it is to be tried again
 
@@ -54,11 +58,15 @@ class Worker:
             return self._shards(run)
         except Cancelled:
             self.say(f"run {run.id} is cancelled")
+            self.tell({"run": run.id, "event": "cancelled"})
         except LeaseLost as error:
             self.say(str(error))
+            self.tell({"run": run.id, "event": "lost", "reason": str(error)})
         except (ValueError, Diverged) as error:  # a model, a problem set, a sandbox that is not here; journals of other code
             self.unable[run.id] = time.monotonic() + AGAIN
-            self.say(f"run {run.id} cannot be worked on here: {' '.join(str(error).split())}")
+            reason = " ".join(str(error).split())
+            self.say(f"run {run.id} cannot be worked on here: {reason}")
+            self.tell({"run": run.id, "event": "unable", "reason": reason})
         return 0
 
     def _shards(self, run: Run) -> int:
@@ -79,10 +87,10 @@ class Worker:
                 if isinstance(found, Held):
                     continue
                 done += 1
-                self.say(
-                    f"run {run.id}: {found.done - found.before} problems in {time.monotonic() - began:.1f} s, "
-                    f"{found.tokens_per_second:,.0f} tokens/s; {found.done}/{found.total}"
-                )
+                seconds, ended, rate = time.monotonic() - began, found.done - found.before, found.tokens_per_second
+                self.say(f"run {run.id}: {ended} problems in {seconds:.1f} s, {rate:,.0f} tokens/s; {found.done}/{found.total}")
+                told = {"problems": ended, "seconds": seconds, "tokens_per_second": rate}
+                self.tell({"run": run.id, "event": "worked", **told, "done": found.done, "total": found.total})
         return done
 
     def _free(self, run: Run) -> list[int]:
@@ -103,11 +111,20 @@ def resting(database: Database, run_id: str) -> Iterator[None]:
     close_run(database, run_id, resting="queued")
 
 
-def run(where: str, device: str, count: int | None, only: Sequence[str], until_done: bool, wait: bool, say: Say) -> bool:
+def run(
+    where: str,
+    device: str,
+    count: int | None,
+    only: Sequence[str],
+    until_done: bool,
+    wait: bool,
+    say: Say,
+    tell: Tell = nothing,
+) -> bool:
     """Works until it is told to stop; `until_done`: until nothing is left that is wanted. Whether it could do all of it."""
     placed(device, count)
     with slots.slot(device, count or slots.slots_of(device), wait, say) as slot, open_database(where) as database:
-        worker = Worker(database, say, only)
+        worker = Worker(database, say, only, tell)
         say(f"worker {os.getpid()} on {device}, slot {slot.number}: waiting for runs of {database.shown}")
         while True:
             try:

@@ -38,13 +38,14 @@ def report(
     ],
     file: Annotated[str, typer.Option("--output", "-o", help="A Markdown file; its plot is written beside it.")] = "",
     resamples: Annotated[int, typer.Option(help="Of the bootstrap over problems.")] = 10_000,
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Runs in one table, accuracy against tokens as a plot, and each later run in pairs with the first."""
     from flows import later
 
     with stored(database) as opened:
-        later.report(opened, wanted, file, resamples)
+        later.report(opened, wanted, file, resamples, json)
 
 
 @app.command()

@@ -175,7 +175,7 @@ def _evaluate(
     from flows import launch
 
     if detach:
-        launch.submit(specs, names, database, shard)
+        launch.submit(specs, names, database, shard, json)
         return
     _told(launch.launch(specs, names, database, plain, cluster, shard, share), database, json)
 

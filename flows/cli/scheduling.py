@@ -49,6 +49,7 @@ def add(
     bar: Annotated[float | None, typer.Option(help="Accuracy below which an alarm is raised: 0.6.")] = None,
     bar_by: Annotated[str, typer.Option(help="What must be below it: 'point', or the interval's 'upper' end.")] = "point",
     hook: Annotated[str, typer.Option(help="Command that is run on an alarm, facts in PONDEROSA_*.", show_default=False)] = "",
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Add a schedule. Nothing runs before `ponderosa serve` (or a deployment) does."""
@@ -61,7 +62,7 @@ def add(
         return by_words(problems, strategy, verifier, generator, settings, budget, sampling=sampling, seed=seed, tokens=tokens)
 
     policies = editing.Policies(seeds, catch_up, overlap, bar, bar_by, hook)
-    editing.add(database, name, editing.Rule(cron, every, zone), editing.Source(like, spec, words), policies)
+    editing.add(database, name, editing.Rule(cron, every, zone), editing.Source(like, spec, words), policies, json)
 
 
 @schedules.command("list")
@@ -86,35 +87,35 @@ def show(
 
 
 @schedules.command()
-def remove(name: NameArgument, database: DatabaseOption = DATABASE) -> None:
+def remove(name: NameArgument, json: JsonOption = False, database: DatabaseOption = DATABASE) -> None:
     """Remove a schedule and the record of its slots; its runs stay. To keep its trend, pause it instead."""
     from flows.schedule import editing
 
-    editing.remove(database, name)
+    editing.remove(database, name, json)
 
 
 @schedules.command()
-def pause(name: NameArgument, database: DatabaseOption = DATABASE) -> None:
+def pause(name: NameArgument, json: JsonOption = False, database: DatabaseOption = DATABASE) -> None:
     """Begin no more slots of a schedule. One that is under way is finished."""
     from flows.schedule import editing
 
-    editing.set_status(database, name, "paused")
+    editing.set_status(database, name, "paused", json)
 
 
 @schedules.command()
-def resume(name: NameArgument, database: DatabaseOption = DATABASE) -> None:
+def resume(name: NameArgument, json: JsonOption = False, database: DatabaseOption = DATABASE) -> None:
     """Go on with a schedule, from now: what came during the pause is not caught up."""
     from flows.schedule import editing
 
-    editing.set_status(database, name, "active")
+    editing.set_status(database, name, "active", json)
 
 
 @schedules.command()
-def now(name: NameArgument, database: DatabaseOption = DATABASE) -> None:
+def now(name: NameArgument, json: JsonOption = False, database: DatabaseOption = DATABASE) -> None:
     """Queue a slot now, beside those of the rule: whoever serves the schedule runs it."""
     from flows.schedule import editing
 
-    editing.now(database, name)
+    editing.now(database, name, json)
 
 
 @app.command()
@@ -124,6 +125,7 @@ def serve(
     at_once: Annotated[int, typer.Option(help="Slots of different schedules at the same time.", min=1)] = 1,
     prefect: Annotated[bool, typer.Option("--prefect", help="Run each slot as a Prefect flow.")] = False,
     hooks: Annotated[bool, typer.Option(help="Run the schedules' hook commands.")] = True,
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Run the slots of all schedules as they become due, until it is stopped.
@@ -133,7 +135,7 @@ def serve(
     """
     from flows.schedule import serving
 
-    raise typer.Exit(serving.run(database, once, only, at_once, not prefect, hooks))
+    raise typer.Exit(serving.run(database, once, only, at_once, not prefect, hooks, json))
 
 
 @app.command()
@@ -141,12 +143,13 @@ def deploy(
     name: NameArgument,
     pool: Annotated[str, typer.Option(help="Work pool of type process; made where it is not there.")] = "ponderosa",
     window: Annotated[int, typer.Option(help="Seconds without a heartbeat after which a flow run is Crashed.", min=90)] = 120,
+    json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
     """Register a schedule as a deployment of a Prefect server (PREFECT_API_URL), for workers of a process work pool."""
     from flows.schedule import deploying
 
-    deploying.run(database, name, pool, window)
+    deploying.run(database, name, pool, window, json)
 
 
 @app.command()

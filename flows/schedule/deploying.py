@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 import flows
+from flows import records
 from flows.schedule.editing import stored
 from store.database import public
 from store.schedules import Schedule, find_schedule, moment_of
@@ -30,7 +31,7 @@ ENTRYPOINT = "flows/schedule/flow.py:slots"
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
-def run(database: str, name: str, pool: str, window: int) -> None:
+def run(database: str, name: str, pool: str, window: int, json: bool = False) -> None:
     """Registers, and says what a worker needs."""
     with stored(database) as opened:
         schedule = find_schedule(opened, name)
@@ -40,8 +41,13 @@ def run(database: str, name: str, pool: str, window: int) -> None:
     made = made_pool(pool)
     where = public(database if "://" in database else os.path.abspath(database))
     deployed(schedule, where, pool)
+    automation = automated(window)
+    if json:
+        about = {"deployment": f"slots/{name}", "pool": pool, "made": made, "automation": automation}
+        records.tell({**about, "worker": f"prefect worker start --pool {pool}", "database": where})
+        return
     typer.echo(f"deployment slots/{name}: {schedule.rule}, on work pool '{pool}'{' (made)' if made else ''}")
-    typer.echo(f"automation {automated(window)}")
+    typer.echo(f"automation {automation}")
     typer.echo(f"worker     prefect worker start --pool {pool}")
     if where != database and "://" in database:
         typer.echo("           with the whole URL in PONDEROSA_DATABASE: its password is not given to Prefect")

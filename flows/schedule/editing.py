@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import typer
 
+from flows import records
 from flows.schedule import specs
 from flows.schedule.alarm import checked_hook
 from flows.schedule.scheduler import utc_now
@@ -59,7 +62,7 @@ def stored(database: str, create: bool = False) -> Iterator[Database]:
         yield opened
 
 
-def add(database: str, name: str, rule: Rule, source: Source, policies: Policies) -> None:
+def add(database: str, name: str, rule: Rule, source: Source, policies: Policies, json: bool = False) -> None:
     """Checks all of it, stores it, and says when it is due."""
     if bool(rule.cron) == bool(rule.every):
         raise ValueError("say when: either --cron '0 2 * * *' or --every 6h")
@@ -87,6 +90,9 @@ def add(database: str, name: str, rule: Rule, source: Source, policies: Policies
         )
         specs.checked(spec)
         schedules.add_schedule(opened, schedule)
+    if json:
+        records.tell(told(schedule))
+        return
     typer.echo(f"schedule  {name}: {schedule.rule}")
     typer.echo(f"evaluates {spec.strategy} on {spec.problems}")
     for i, moment in enumerate(upcoming(schedule, now, 3)):
@@ -122,21 +128,34 @@ def local(moment: object, zone: str) -> str:
     return stamp(moment) + there
 
 
-def remove(database: str, name: str) -> None:
+def told(schedule: Schedule) -> dict[str, Any]:
+    """A schedule, to machines."""
+    names = [name for name in Schedule.__dataclass_fields__ if name != "spec"]
+    due = [stamp(moment) for moment in upcoming(schedule, utc_now(), 3)] if schedule.status == "active" else []
+    return {**{name: getattr(schedule, name) for name in names}, "spec": jsonlib.loads(schedule.spec.json()), "next": due}
+
+
+def remove(database: str, name: str, json: bool = False) -> None:
     with stored(database) as opened:
         runs = schedules.remove_schedule(opened, name)
+    if json:
+        records.tell({"name": name, "status": "removed", "runs": runs})
+        return
     typer.echo(f"schedule {name} is removed; its {runs} runs stay")
 
 
-def set_status(database: str, name: str, status: str) -> None:
+def set_status(database: str, name: str, status: str, json: bool = False) -> None:
     with stored(database) as opened:
         schedules.set_status(opened, name, status, stamp(utc_now()))
         schedule = schedules.find_schedule(opened, name)
+    if json:
+        records.tell(told(schedule))
+        return
     due = "" if status == "paused" else f"; next {local(upcoming(schedule, utc_now(), 1)[0], schedule.zone)}"
     typer.echo(f"schedule {name} is {status}{due}")
 
 
-def now(database: str, name: str) -> None:
+def now(database: str, name: str, json: bool = False) -> None:
     """Queues a slot of this second."""
     with stored(database) as opened:
         schedule, moment = schedules.find_schedule(opened, name), stamp(utc_now())
@@ -144,7 +163,10 @@ def now(database: str, name: str) -> None:
             raise ValueError(f"schedule '{name}' is paused; ponderosa schedule resume {name}")
         if not add_slot(opened, name, moment, moment, "asked for by hand"):
             raise ValueError(f"the slot of {moment} is recorded already; try again in a second")
+    if json:
+        records.tell({"name": name, "slot": f"{name}@{moment}", "status": "queued"})
+        return
     typer.echo(f"slot      {name}@{moment} is queued; ponderosa serve --once runs it, where nobody serves now")
 
 
-__all__ = ["Policies", "Rule", "Source", "add", "local", "now", "remove", "set_status", "stored"]
+__all__ = ["Policies", "Rule", "Source", "add", "local", "now", "remove", "set_status", "stored", "told"]

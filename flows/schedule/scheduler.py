@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from flows.progress import said
+from flows.records import nothing
 from flows.schedule import alarm, specs
 from flows.schedule.times import due
 from search.types import RunSpec
@@ -61,6 +63,7 @@ class Scheduler:
     hooks: bool = True
     now: Callable[[], datetime] = utc_now
     say: Callable[[str], None] = said
+    tell: Callable[[Mapping[str, Any]], None] = nothing  # how each slot ends, to machines
     look: float = LOOK
     later: float = LATER
     stale: float = STALE
@@ -86,6 +89,7 @@ class Scheduler:
             for slot in new:
                 if slot.status != "queued":
                     self.say(f"{slot.name}: {slot.status} ({slot.reason})")
+                    self.tell({"slot": slot.name, "status": slot.status, "reason": slot.reason})
         return found
 
     def take(self) -> Taken | None:
@@ -158,6 +162,7 @@ class Scheduler:
                 return self._failed(taken, reason)
             give_back(self.database, taken, reason, counted=True)
             self.say(f"{taken.name}: {reason}; again in {self.later:.0f} s")
+            self.tell({"slot": taken.name, "status": "queued", "reason": reason})
             self._wait(taken)
             return "queued"
         told = alarm.below(taken.schedule, taken.slot, found, spec.id)
@@ -165,6 +170,8 @@ class Scheduler:
         close(self.database, taken, "done", stamp(self.now()), alarm=kept)
         accuracy = "-" if found.accuracy is None else f"{found.accuracy:.3f}"
         self.say(f"{taken.name}: done, accuracy {accuracy} [{found.low:.3f}, {found.high:.3f}]")
+        measured = {"accuracy": found.accuracy, "low": found.low, "high": found.high, "tokens": found.generated_tokens}
+        self.tell({"slot": taken.name, "status": "done", "run": spec.id, **measured, "alarm": kept})
         if kept is not None:
             self.say(f"{taken.name}: ALARM {kept}")
         return "done"
@@ -172,6 +179,7 @@ class Scheduler:
     def _failed(self, taken: Taken, reason: str) -> str:
         kept = self._raised(taken, alarm.failed(taken.schedule, taken.slot, reason))
         close(self.database, taken, "failed", stamp(self.now()), reason, kept)
+        self.tell({"slot": taken.name, "status": "failed", "reason": reason, "alarm": kept})
         self.say(f"{taken.name}: ALARM {kept}")
         return "failed"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from flows import records
 from flows.progress import said
 from flows.schedule.child import Children
 from flows.schedule.editing import local, stored
@@ -13,13 +14,14 @@ from store.database import Database
 from store.schedules import find_schedule, list_schedules
 
 
-def run(database: str, once: bool, only: str, at_once: int, plain: bool, hooks: bool) -> int:
+def run(database: str, once: bool, only: str, at_once: int, plain: bool, hooks: bool, json: bool = False) -> int:
     """Serves; the exit code."""
     children = Children(database, plain)
     with stored(database, create=True) as opened:
         if only:
             find_schedule(opened, only)
-        scheduler = Scheduler(opened, children.evaluate, only, hooks, halt=children.halt)
+        tell = records.tell if json else records.nothing
+        scheduler = Scheduler(opened, children.evaluate, only, hooks, halt=children.halt, tell=tell)
         if once:
             return _once(scheduler, children)
         _say_what(opened, only)

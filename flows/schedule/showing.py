@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.schedule.alarm import is_below
-from flows.schedule.editing import local, stored
+from flows.schedule.editing import local, stored, told
 from flows.schedule.scheduler import utc_now
 from flows.schedule.times import upcoming
 from flows.tables import console, number, table
@@ -28,7 +28,7 @@ def listed(database: str, json: bool) -> None:
         counts = count_slots(opened)
         last = {each.name: next(iter(list_slots(opened, each.name, 1)), None) for each in found}
     if json:
-        _print([{**_told(each), "slots": counts.get(each.name, {}), "last": _slot(last[each.name])} for each in found])
+        _print([{**told(each), "slots": counts.get(each.name, {}), "last": _slot(last[each.name])} for each in found])
         return
     if not found:
         console().print("no schedules; ponderosa schedule add makes one")
@@ -47,7 +47,7 @@ def shown(database: str, name: str, limit: int, json: bool) -> None:
     with stored(database) as opened:
         schedule, slots = find_schedule(opened, name), list_slots(opened, name, limit)
     if json:
-        _print({**_told(schedule), "slots": [_slot(slot) for slot in slots]})
+        _print({**told(schedule), "slots": [_slot(slot) for slot in slots]})
         return
     out, bar = console(), "none" if schedule.bar is None else f"{schedule.bar:g} (by {schedule.bar_by})"
     out.print(f"schedule  {schedule.name}, {schedule.status} since {schedule.since}")
@@ -76,8 +76,8 @@ def trend(database: str, name: str, bar: float | None, last: int | None, json: b
     under = bool(points) and bar is not None and is_below(bar, schedule.bar_by, points[-1].found)
     failed = latest is not None and latest.status == "failed"
     if json:
-        told = {"schedule": name, "bar": bar, "bar_by": schedule.bar_by, "below": under, "failed": failed}
-        _print({**told, "points": [_point(point) for point in points]})
+        facts = {"schedule": name, "bar": bar, "bar_by": schedule.bar_by, "below": under, "failed": failed}
+        _print({**facts, "points": [_point(point) for point in points]})
         return int(under or failed)
     _print_series(schedule, points)
     if bar is not None and points:
@@ -123,12 +123,6 @@ def _words(spec: RunSpec) -> str:
     return f"{spec.strategy} on {spec.problems}, generator {spec.generator}, verifier {spec.verifier}, seed {spec.seed}"
 
 
-def _told(schedule: Schedule) -> dict[str, Any]:
-    names = [name for name in Schedule.__dataclass_fields__ if name != "spec"]
-    due = [stamp(moment) for moment in upcoming(schedule, utc_now(), 3)] if schedule.status == "active" else []
-    return {**{name: getattr(schedule, name) for name in names}, "spec": jsonlib.loads(schedule.spec.json()), "next": due}
-
-
 def _slot(slot: Slot | None) -> dict[str, Any] | None:
     return None if slot is None else asdict(slot)
 
@@ -153,8 +147,8 @@ def _point(point: Point) -> dict[str, Any]:
     }
 
 
-def _print(told: object) -> None:
-    sys.stdout.write(jsonlib.dumps(told) + "\n")
+def _print(what: object) -> None:
+    sys.stdout.write(jsonlib.dumps(what) + "\n")
 
 
 __all__ = ["listed", "shown", "trend"]
