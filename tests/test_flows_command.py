@@ -173,7 +173,7 @@ def test_every_verb_speaks_json_and_nothing_else(command: Command) -> None:
         assert done.code == 0, done.err
         told = [json.loads(line) for line in done.out.splitlines()]
         assert told, words
-    assert json.loads(command("show", "--json").out)["run"] == ran["run"]
+    assert json.loads(command("show", ran["run"], "--json").out)["run"] == ran["run"]
 
 
 def test_quiet_is_silent_on_standard_error_but_for_errors(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,27 +237,12 @@ def test_paths_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "models/mine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     spec = RunSpec(
-        Part("jsonl", {"path": "set.jsonl"}), Part("models/mine"), Part("prm", {"model": "hub/name"}), Part("greedy")
+        Part("jsonl", {"file": "set.jsonl"}), Part("models/mine"), Part("prm", {"model": "hub/name"}), Part("greedy")
     )
     made = specs.anywhere(replace(spec, weights="1a2b", slot="a@b"))
-    assert made.problems.params["path"] == str(tmp_path / "set.jsonl")
+    assert made.problems.params["file"] == str(tmp_path / "set.jsonl")
     assert made.generator.name == str(tmp_path / "models/mine")
     assert (made.verifier, made.strategy, made.weights, made.slot) == (spec.verifier, spec.strategy, "", "")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"problems": 1}', "spec: yaml"])
-def test_a_file_that_is_no_spec_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "spec.json").write_text(text)
-    with pytest.raises(ValueError, match="is not the JSON of a RunSpec") as raised:
-        specs.read(str(tmp_path / "spec.json"))
-    assert "\n" not in str(raised.value)
-    with pytest.raises(ValueError, match="cannot read the spec"):
-        specs.read(str(tmp_path / "none.json"))
-
-
-def test_a_spec_is_read_from_its_json(tmp_path: Path) -> None:
-    (tmp_path / "spec.json").write_text(make_spec(n=3).json())
-    assert specs.read(str(tmp_path / "spec.json")) == make_spec(n=3)
 
 
 def test_the_default_database_is_that_of_every_other_command() -> None:

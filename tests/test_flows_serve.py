@@ -25,6 +25,7 @@ from pipelines.problems.load import load_problems
 from search.types import GREEDY, RunSpec
 from store.audit import audit
 from store.database import open_database
+from store.errors import StoreError
 from store.runs import begin_run
 from store.schedules import find_schedule, moment_of
 
@@ -86,8 +87,8 @@ def test_a_schedule_of_every_minute_is_served_twice_and_its_trend_told(tmp_path:
         (("--cron", "0 2 * * *", "--catch-up", "some"), "unknown catch-up policy"),
         (("--cron", "0 2 * * *", "--bar", "60"), "bar must be an accuracy between 0 and 1"),
         (("--cron", "0 2 * * *", "--hook", "mail 'me"), "cannot be read"),
-        (("--cron", "0 2 * * *", "--spec", "none.json"), "cannot read the spec"),
-        (("--cron", "0 2 * * *", "--like", "latest"), "there is no run 'latest'"),
+        (("--cron", "0 2 * * *", "--file", "none.yaml"), "none.yaml"),
+        (("--cron", "0 2 * * *", "--like", "latest"), "say what either with --like RUN or with --problems"),
         (("--cron", "0 2 * * *", "--problems", "wordy"), "wordy"),
     ],
 )
@@ -120,6 +121,8 @@ def test_a_schedule_is_made_like_a_run_paused_resumed_and_removed(tmp_path: Path
     with open_database(database) as opened:
         spec = find_schedule(opened, "nightly").spec
     assert (str(spec.problems), spec.sampling.temperature, spec.weights, spec.slot) == ("word:count=2", 0.0, "", "")
+    with pytest.raises(StoreError, match="there is no run 'nothing'"):
+        invoke("schedule", "add", "other", "--every", "6h", "--like", "nothing", "-d", database)
     assert "is paused" in invoke("schedule", "pause", "nightly", "-d", database)[1]
     with pytest.raises(ValueError, match="is paused"):
         invoke("schedule", "now", "nightly", "-d", database)
@@ -229,7 +232,7 @@ def test_a_deployment_runs_what_is_due_and_prefects_duplicates_find_nothing(
             [automation] = client.read_automations_by_name(deploying.AUTOMATION)
         assert found.parameters == {"schedule": "nightly", "database": database}
         assert [(each.schedule.cron, each.schedule.timezone) for each in found.schedules] == [("30 2 * * *", "Europe/Berlin")]
-        assert found.concurrency_limit is None
+        assert found.global_concurrency_limit is None
         assert automation.trigger.within == timedelta(seconds=120)
         states = [slots("nightly", database, return_state=True) for _ in range(2)]
     assert [state.type.value for state in states] == ["COMPLETED", "COMPLETED"]
@@ -260,3 +263,16 @@ def test_the_prefect_file_names_a_flow_that_is_there() -> None:
     file, _, name = deployment["entrypoint"].partition(":")
     assert f'def {name}(schedule: str = "", database: str = "")' in (root / file).read_text()
     assert set(deployment["parameters"]) == {"schedule", "database"}
+
+
+def test_what_is_evaluated_is_said_as_for_run_by_flags_and_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.yaml").write_text("problems: jsonl:file=set.jsonl\nstrategy: greedy\nstop: [The end]\n")
+    Path("set.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
+    words = ("--every", "6h", "-d", "runs.db", "--file", "spec.yaml", "--top-p", "0.9", "--json")
+    told = json.loads(invoke("schedule", "add", "nightly", *words)[1])
+    assert told["spec"]["problems"]["params"]["file"] == str(tmp_path / "set.jsonl")
+    assert (told["spec"]["stops"], told["spec"]["sampling"]["top_p"], len(told["next"])) == (["The end"], 0.9, 3)
+    Path("spec.yaml").write_text("problems: word:count=2\nseed: [0, 1]\n")
+    with pytest.raises(ValueError, match=r"a schedule evaluates one run, and 'spec.yaml' has 2"):
+        invoke("schedule", "add", "weekly", "--every", "7d", "-d", "runs.db", "-f", "spec.yaml")

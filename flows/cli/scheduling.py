@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from flows.cli import completing
 from flows.cli.app import App, app
-from flows.cli.options import DATABASE, DatabaseOption
-
-if TYPE_CHECKING:
-    from search.types import RunSpec
+from flows.cli.options import DATABASE, Asked, DatabaseOption, JsonOption, describes_runs
 
 schedules = App(help="Evaluations that come again: add, look at, pause.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(schedules, name="schedule")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
 
 @schedules.callback()
@@ -25,24 +22,21 @@ def schedule() -> None:
 
 
 @schedules.command()
+@describes_runs()
 def add(
+    asked: Asked,
     name: NameArgument,
     cron: Annotated[str, typer.Option(help="Five fields, such as '0 2 * * 1-5', or @daily.", show_default=False)] = "",
     every: Annotated[str, typer.Option(help="Or an interval: 30m, 6h, 1d.", show_default=False)] = "",
     zone: Annotated[str, typer.Option(help="Whose hours the cron string is in: Europe/Berlin.")] = "UTC",
     like: Annotated[
-        str, typer.Option(help="What to evaluate: as this stored run (id, name, 'latest').", show_default=False)
+        str,
+        typer.Option(
+            help="What this stored run (id, name, 'latest') did, in place of the flags of a run.",
+            show_default=False,
+            autocompletion=completing.runs,
+        ),
     ] = "",
-    spec: Annotated[str, typer.Option(help="Or as a file of RunSpec JSON says.", show_default=False)] = "",
-    problems: Annotated[str, typer.Option(help="Or by words, as for `ponderosa run`.")] = "word:count=50",
-    strategy: Annotated[str, typer.Option(help="NAME or NAME:KEY=VALUE,...")] = "best-of-n",
-    settings: Annotated[list[str], typer.Option("--set", help="KEY=VALUE for the strategy; may be repeated.")] = [],  # noqa: B006
-    verifier: Annotated[str, typer.Option(help="NAME or NAME:KEY=VALUE,...")] = "prm",
-    generator: Annotated[str, typer.Option(help="'bundled', a Hugging Face folder or a hub name.")] = "bundled",
-    budget: Annotated[str | None, typer.Option(help="Tokens one problem may cost: 2048, 32k.")] = None,
-    temperature: Annotated[float, typer.Option(help="0 = greedy.")] = 1.0,
-    tokens: Annotated[int, typer.Option(help="Tokens one solution may have.")] = 384,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling noise.")] = 0,
     seeds: Annotated[str, typer.Option(help="'same' in every slot, or each 'slot' one of its own.")] = "same",
     catch_up: Annotated[str, typer.Option(help="Of slots that nobody ran: latest, all or none.")] = "latest",
     overlap: Annotated[str, typer.Option(help="Of a slot that comes while the one before is open: skip or queue.")] = "skip",
@@ -52,17 +46,14 @@ def add(
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
-    """Add a schedule. Nothing runs before `ponderosa serve` (or a deployment) does."""
-    from flows.parts import spec as by_words
-    from flows.schedule import editing
-    from search.types import Sampling
+    """Add a schedule: what `ponderosa run` with the same flags or file does, again and again.
 
-    def words() -> RunSpec:
-        sampling = Sampling(temperature)
-        return by_words(problems, strategy, verifier, generator, settings, budget, sampling=sampling, seed=seed, tokens=tokens)
+    Nothing runs before `ponderosa serve` (or a deployment) does.
+    """
+    from flows.schedule import editing
 
     policies = editing.Policies(seeds, catch_up, overlap, bar, bar_by, hook)
-    editing.add(database, name, editing.Rule(cron, every, zone), editing.Source(like, spec, words), policies, json)
+    editing.add(database, name, editing.Rule(cron, every, zone), editing.Source(like, asked), policies, json)
 
 
 @schedules.command("list")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from flows import records
+from flows.cli.options import Asked
 from flows.schedule import specs
 from flows.schedule.alarm import checked_hook
 from flows.schedule.scheduler import utc_now
@@ -34,11 +35,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What, by a stored run, a file, or words; the first that is given."""
+    """What: by a stored run, or by the flags or the file of a run."""
 
     like: str
-    file: str
-    words: Callable[[], RunSpec]
+    asked: Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ def add(database: str, name: str, rule: Rule, source: Source, policies: Policies
     """Checks all of it, stores it, and says when it is due."""
     if bool(rule.cron) == bool(rule.every):
         raise ValueError("say when: either --cron '0 2 * * *' or --every 6h")
-    if source.like and source.file:
-        raise ValueError("say what either with --like RUN or with --spec FILE, not with both")
+    if source.like and (given := _given(source.asked)):
+        raise ValueError(f"say what either with --like RUN or with {given}, not with both")
     now, zone = utc_now(), zone_of(rule.zone)
     made = stamp(now)
     with stored(database, create=True) as opened:
@@ -102,8 +102,20 @@ def add(database: str, name: str, rule: Rule, source: Source, policies: Policies
     typer.echo(f"          ponderosa serve{where}")
 
 
+def _given(asked: Asked) -> str:
+    """The flags of a run that were given, in words."""
+    flags = [*(["file"] if asked.file else []), *asked, *(["set"] if asked.settings else [])]
+    return ", ".join("--" + flag.replace("_", "-") for flag in flags)
+
+
 def _spec(source: Source) -> RunSpec:
-    return specs.read(source.file) if source.file else source.words()
+    from flows import grid
+
+    asked = source.asked
+    found, _ = grid.asked(asked.file, asked, asked.settings)
+    if len(found) > 1:
+        raise ValueError(f"a schedule evaluates one run, and '{asked.file}' has {len(found)}; add a schedule for each")
+    return found[0]
 
 
 def _default() -> str:

@@ -15,7 +15,7 @@ from store.runs import find_run, get_run
 from store.schedules import Schedule
 from store.slots import Taken
 
-PATHS = ("path", "model", "generator")  # parameters that may name a file or a folder
+PATHS = ("file", "model", "generator")  # parameters that may name a file or a folder
 
 
 def at_slot(schedule: Schedule, slot_utc: str) -> RunSpec:
@@ -49,18 +49,6 @@ def like(database: Database, wanted: str) -> RunSpec:
     return run.spec
 
 
-def read(path: str) -> RunSpec:
-    """The spec in a file of JSON, as `RunSpec.json` writes it. ValueError in one line for a file that has none."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return RunSpec.from_json(file.read())
-    except OSError as error:
-        raise ValueError(f"cannot read the spec '{path}': {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"'{path}' is not the JSON of a RunSpec ({said[:160]})") from None
-
-
 def anywhere(spec: RunSpec) -> RunSpec:
     """The spec with paths that hold from any folder: who serves a schedule is not where it was made."""
     encoder, small = (None if part is None else _whole(part) for part in (spec.encoder, spec.small))
@@ -84,4 +72,4 @@ def checked(spec: RunSpec) -> None:
     work.check(replace(spec, weights=weights(spec.generator, spec.verifier, spec.encoder, spec.small)))
 
 
-__all__ = ["anywhere", "at_slot", "checked", "like", "of_taken", "read", "seed_at"]
+__all__ = ["anywhere", "at_slot", "checked", "like", "of_taken", "seed_at"]
