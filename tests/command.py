@@ -30,6 +30,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     for name in [name for name in os.environ if name.startswith("PONDEROSA_") and name != "PONDEROSA_REQUIRE_SANDBOX"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "error")
+    monkeypatch.setattr("flows.hurry.arm", lambda: None)  # it may end the process: that would be all the tests
     environment = dict(os.environ)
 
     def run(*words: str) -> Done:
