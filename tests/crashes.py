@@ -41,7 +41,7 @@ from postgres import Postgres
 from sqlalchemy import Connection, delete, event, func, insert, select, text
 from sqlalchemy.engine import Engine
 
-from flows import work
+from flows import extent, work
 from flows.cli import entry
 from search.drive import Driver
 from search.strategies import STRATEGIES
@@ -301,7 +301,7 @@ def _prepare(job: Job, say: Say) -> None:
         work.generator_of = lambda part: FakeModel(FakeGenerator(width=3, order="mixed"))  # type: ignore[assignment, return-value]
         work.verifier_of = lambda part: (FakeVerifier(by_text), Join.MIN)  # type: ignore[assignment]
         work.extractor_for = lambda meta: boxed  # type: ignore[assignment]
-    work.PAUSE, work.STALE = job.look, job.stale
+    work.PAUSE, work.STALE, extent.STALE = job.look, job.stale, job.stale
     store_database._SERVER_SIDE = re.sub(r"timeout=\d+s", f"timeout={job.idle}s", store_database._SERVER_SIDE)
     _watch_commits(job, say)
     _watch_leases(job, say)
@@ -353,7 +353,7 @@ def _watch_leases(job: Job, say: Say) -> None:
         fence(self, connection, progress)
         say("wrote", self.shard, self.epoch, time.monotonic())  # within the transaction: nobody else's can be between
 
-    work.claim = claim  # type: ignore[assignment]
+    work.claim = extent.claim = claim  # type: ignore[assignment]
     Lease.fence = fenced  # type: ignore[method-assign]
     Lease.kept = lambda self: kept(self, job.beat)  # type: ignore[assignment, method-assign]
 
