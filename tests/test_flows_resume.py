@@ -87,7 +87,7 @@ def test_a_run_that_is_stopped_in_mid_search_goes_on_and_ends_like_one_that_was_
     if stop is not signal.SIGKILL:
         assert time.monotonic() - began < 10
         assert err.splitlines()[-1].endswith("goes on from here")
-        assert ask(path, "select owner from lease") == [("",)]
+        assert ask(path, "select distinct owner from lease") == [("",)]
         assert ask(path, "select status from run") == [("interrupted",)]
     status, out, err = ended(started("runs", "-d", "a.db", cwd=tmp_path))  # whatever the dead process left in the table
     assert (status, "interrupted" in out, "running" in out) == (0, True, False), out + err
@@ -111,11 +111,11 @@ def test_a_run_that_is_stopped_in_mid_search_goes_on_and_ends_like_one_that_was_
 
 @pytest.mark.crash
 def test_two_processes_share_a_run(tmp_path: Path) -> None:
-    """The second one waits for the shard that the first one has, and finds nothing left to do."""
+    """Each does what the other has not, or waits for it."""
     running = [started("run", "--plain", "--problems", "word:count=12", "-d", "a.db", cwd=tmp_path) for _ in range(2)]
     results = [ended(each) for each in running]
     assert [status for status, _, _ in results] == [0, 0], results
-    assert any("waiting for 1 of the run's shards" in err for _, _, err in results) or all(
+    assert any("of the run's shards" in err for _, _, err in results) or all(
         "12/12" in err for _, _, err in results
     )
     path = tmp_path / "a.db"

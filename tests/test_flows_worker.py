@@ -155,7 +155,7 @@ def tokens(database: Database) -> int:
 @pytest.mark.crash
 def test_three_workers_on_one_server_of_which_one_is_killed_do_the_run(postgres: Postgres, tmp_path: Path) -> None:
     where = postgres.url("workers")
-    asked = spec("word:count=96,levels=2-4,seed=5", "beam:n=8,keep=4")
+    asked = spec("word:count=400,levels=2-4,seed=5", "beam:n=8,keep=4")
     with open_database(where) as database:
         work.submit(database, asked, shard=8)
     with open_database(where) as database, started(where, tmp_path, "--until-done", count=3) as workers:
@@ -170,7 +170,7 @@ def test_three_workers_on_one_server_of_which_one_is_killed_do_the_run(postgres:
         assert has
         assert status(database, asked) == "done"
         assert len(sessions(database, asked.id)) == 3
-        assert queries.summary(database, asked.id).done == 96
+        assert queries.summary(database, asked.id).done == 400
         assert audit.run(database, asked.id, None, False) == 0
 
 
