@@ -123,7 +123,7 @@ def of_content(found: object) -> Iterator[dict[str, Any]]:
 
 def _mappings(found: object, what: str) -> list[Mapping[str, Any]]:
     if not isinstance(found, list) or not found or not all(isinstance(one, Mapping) for one in found):
-        raise ValueError(f"{what} must be a list of runs, each of KEY: VALUE lines")
+        raise ValueError(f"{what} must be KEY: VALUE lines, or a list of runs, '- ' and KEY: VALUE lines each")
     return found
 
 

@@ -15,11 +15,12 @@ from store.database import Database
 
 def rescore(opened: Database, wanted: str, verifier: str | None, grader: str | None, json: bool) -> None:
     """Rescores and says what was added."""
+    from flows import records
     from flows import rescore as rescoring
 
     made = rescoring.run(opened, wanted, None if verifier is None else part(verifier), grader, _Lines())
     if json:
-        _out(jsonlib.dumps([asdict(each) for each in made]))
+        records.tell(*(asdict(each) for each in made))
     else:
         _out("\n".join(line for each in made for line in each.lines()))
 

@@ -123,13 +123,16 @@ def hints(run_id: str, database: str) -> None:
     out.print("          " + 'ponderosa solve "Use 3, 5, 7, 2 to make 24." --strategy beam --tree')
 
 
-def show_file(opened: Database, wanted: str) -> None:
+def show_file(opened: Database, wanted: str, json: bool = False) -> None:
     """The spec file that repeats a run."""
     run = find_run(opened, wanted)
     file = records.file_of([run])
     if file is None:
         raise ValueError(f"no spec file repeats run '{run.id}': it was imported, or made by an older version")
-    sys.stdout.write(file)
+    if json:
+        records.tell({"run": run.id, "file": file})
+    else:
+        sys.stdout.write(file)
 
 
 def show_run(opened: Database, wanted: str, problem: str | None, json: bool = False) -> None:
@@ -145,7 +148,7 @@ def show_run(opened: Database, wanted: str, problem: str | None, json: bool = Fa
     out.print(f"status      {run_status(opened, run)}: {found.done} done, {found.failed} failed, {found.pending} pending")
     if found.pending:
         out.print(f"            the figures are of the {found.done + found.failed} problems that are finished; ", end="")
-        resting = run_status(opened, run) == "interrupted"
+        resting = run_status(opened, run) in ("interrupted", "abandoned")
         out.print(f"`ponderosa resume {run.id}` does the rest" if resting else "the rest is under way")
     parts = ("problems", "generator", "verifier", "strategy")
     if is_imported(run.spec) and run_status(opened, run) != "done":
@@ -226,7 +229,7 @@ def _show_selectors(opened: Database, run: Run) -> None:
     from verifiers.grade import Graders, Verdict
 
     problems = {a.attempt_id: a.problem for a in planned(opened, run.id)}
-    judges = queries.verifiers(opened, run.id)
+    judges = queries.verifiers(opened, run.id, closed=True)
     lacking: set[str] = set()
     hits, ceiling, scored, most, closed = Counter[str](), 0, False, 0, 0
     with Graders() as graders:

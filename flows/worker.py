@@ -20,7 +20,6 @@ from typing import Any
 from flows import device_slots as slots
 from flows import work
 from flows.records import nothing
-from search.drive import Diverged
 from store import queue
 from store.database import Database, open_database
 from store.errors import Cancelled, LeaseLost, StoreError, Unavailable
@@ -62,9 +61,11 @@ class Worker:
         except LeaseLost as error:
             self.say(str(error))
             self.tell({"run": run.id, "event": "lost", "reason": str(error)})
-        except (ValueError, Diverged) as error:  # a model, a problem set, a sandbox that is not here; journals of other code
+        except StoreError:
+            raise
+        except Exception as error:  # what is not here: a model, a problem set, a sandbox, its server; journals of other code
             self.unable[run.id] = time.monotonic() + AGAIN
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()) or type(error).__name__
             self.say(f"run {run.id} cannot be worked on here: {reason}")
             self.tell({"run": run.id, "event": "unable", "reason": reason})
         return 0
@@ -76,9 +77,9 @@ class Worker:
             work.check(run.spec, problems=False)
             work.join(self.database, run.spec, self.say)
             self.joined.add(run.id)
-        queue.begin(self.database, run.id, of=("queued",))
         done = 0
         with resting(self.database, run.id):
+            queue.begin(self.database, run.id, of=("queued",))
             while free := self._free(run):
                 # each worker begins elsewhere: all at the first would wait for each other
                 at = hash((os.getpid(), done)) % len(free)

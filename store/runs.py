@@ -255,13 +255,13 @@ def close_run(db: Database, run_id: str, patience: float = AWAY_SECONDS, resting
 
 
 def run_status(db: Database, run: Run) -> str:
-    """A run's status as it is: one whose processes have all died is interrupted, whatever they could still write."""
+    """A run's status as it is: one whose processes have all died is abandoned, whatever they could still write."""
     if run.status != "running":
         return run.status
     lease = schema.lease.c
     held = select(lease.owner).where(lease.shard.startswith(f"{run.id}/", autoescape=True), lease.owner != "")
     owners = db.consult(lambda connection: connection.scalars(held).all())
-    return "running" if any(not is_dead(owner) for owner in owners) else "interrupted"
+    return "running" if any(not is_dead(owner) for owner in owners) else "abandoned"
 
 
 def list_runs(db: Database) -> list[Run]:

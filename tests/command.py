@@ -51,3 +51,17 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         return Done(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def ponderosa(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Command:
+    """`command` with a wide terminal, in the folder `cwd`."""
+    monkeypatch.setenv("COLUMNS", "160")
+    command: Command = request.getfixturevalue("command")
+
+    def run(*words: str, cwd: Path | None = None) -> Done:
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        return command(*words)
+
+    return run

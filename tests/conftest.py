@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import command  # noqa: F401  a fixture
+from command import command, ponderosa  # noqa: F401  fixtures
 from postgres import NoServer, Postgres
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it

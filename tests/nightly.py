@@ -92,7 +92,7 @@ def evaluated(database: Database, spec: RunSpec, pause: float = 0.0) -> None:
     begin_run(database, spec, fake_problems(PROBLEMS), {})
     time.sleep(pause)
     with work.closing(database, spec.id):
-        work.through(database, spec.id, lambda shard: work.work_shard(database, spec, shard))
+        work.through(database, spec.id, lambda shards: work.work_extent(database, spec, shards))
 
 
 def live(job: Job) -> None:
@@ -202,8 +202,10 @@ def town(where: str, clock: Clock, **how: Any) -> Iterator[Town]:
 
 
 def done(database: Database) -> int:
-    """How many slots have been run."""
-    return count_slots(database).get("nightly", {}).get("done", 0)
+    """How many slots have been run; none may fail."""
+    counts = count_slots(database).get("nightly", {})
+    assert not counts.get("failed"), counts
+    return counts.get("done", 0)
 
 
 __all__ = ["PROBLEMS", "START", "Clock", "Town", "done", "evaluated", "faked", "make_schedule", "town"]

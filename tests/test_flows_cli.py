@@ -21,14 +21,6 @@ from search.types import Budget, RunSpec, Sampling
 WORD = "Ben has 27 coins. Ben finds 12 more. Ben loses 9. How many coins does Ben have now?"
 
 
-@pytest.fixture
-def ponderosa(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Command:
-    """A wide terminal, in this process: a process of its own takes seconds to begin."""
-    monkeypatch.setenv("COLUMNS", "160")
-    found: Command = request.getfixturevalue("command")
-    return found
-
-
 def test_help_answers_without_torch_within_three_tenths_of_a_second() -> None:
     code = (
         "import sys, flows.cli; sys.exit('torch' in sys.modules or 'transformers' in sys.modules or 'prefect' in sys.modules)"

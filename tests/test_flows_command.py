@@ -114,6 +114,15 @@ def test_a_variable_says_what_its_flag_says_and_an_empty_one_nothing(
     assert read(asked[0])
 
 
+def test_a_variable_that_will_not_do_is_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PONDEROSA_TEMPERATURE", "abc")
+    done = command("run", "--plain")
+    assert done.code == 2
+    assert "'--temperature'" in done.err
+    assert "(from the variable PONDEROSA_TEMPERATURE)" in done.err
+    assert "variable" not in command("run", "--plain", "--temperature", "abc").err
+
+
 def test_a_dotenv_is_taken_as_it_stands_and_only_what_is_ours(command: Command, asked: list[RunSpec]) -> None:
     Path(".env").write_text('PATH=/nowhere\nPONDEROSA_CONSTRAINT="a${HOME}\\$"\n# PONDEROSA_SEED=9\n')
     before = os.environ["PATH"]

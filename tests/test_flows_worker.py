@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from postgres import Postgres
 from flows import audit, work
 from flows.parts import spec
 from flows.worker import Worker
+from pipelines.remote.errors import Away
 from search.types import RunSpec, Sampling
 from store import queries, queue
 from store.database import Database, open_database
@@ -85,6 +86,24 @@ def test_a_run_that_cannot_be_worked_on_here_is_said_once_and_holds_up_no_other(
     assert [line for line in said if "weights" in line] == [
         f"run {bad.id} cannot be worked on here: the run was made with weights that are not here"
     ]
+
+
+def test_a_run_whose_server_is_away_holds_up_no_other(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    away, here = submitted(database, 0), submitted(database, 1)
+    work_extent = work.work_extent
+
+    def lost(database: Database, asked: RunSpec, *what: object, **how: object) -> object:
+        if asked.id == away.id:
+            raise Away("the server at http://127.0.0.1:1 stays away")
+        return work_extent(database, asked, *what, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(work, "work_extent", lost)
+    said: list[str] = []
+    told: list[Mapping[str, object]] = []
+    assert Worker(database, said.append, tell=told.append).once() == 1
+    assert [status(database, each) for each in (away, here)] == ["queued", "done"]
+    assert told[0] == {"run": away.id, "event": "unable", "reason": "the server at http://127.0.0.1:1 stays away"}
+    assert (told[-1]["run"], told[-1]["done"], told[-1]["total"]) == (here.id, 8, 8)
 
 
 def test_a_worker_that_is_stopped_puts_its_run_back_into_the_queue(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 from typer.models import OptionInfo
 
 PREFIX = "PONDEROSA_"
@@ -23,11 +24,25 @@ Verb = Callable[..., Any]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
 
 
+class _Command(TyperCommand):
+    """Says where a value that will not do has come from, where nobody has typed it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            param = getattr(error, "param", None)
+            source = ctx.get_parameter_source(param.name) if param is not None else None
+            if param is not None and source is not None and source.name == "ENVIRONMENT":
+                error.message = f"{getattr(error, 'message', '')} (from the variable {param.envvar})"  # type: ignore[attr-defined]
+            raise
+
+
 class App(typer.Typer):
     """An application, or a group of verbs in it. (`--help` imports no more than this file and those of the verbs.)"""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Verb], Verb]:  # type: ignore[override]
-        register = super().command(name, **settings)
+        register = super().command(name, **{"cls": _Command, **settings})
 
         def decorate(function: Verb) -> Verb:
             register(_verb(function))

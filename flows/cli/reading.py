@@ -28,7 +28,7 @@ def show(
     from flows import tables
 
     with stored(database) as opened:
-        tables.show_file(opened, wanted) if spec else tables.show_run(opened, wanted, problem, json)
+        tables.show_file(opened, wanted, json) if spec else tables.show_run(opened, wanted, problem, json)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -20,6 +21,7 @@ from flows.schedule.times import cron_of, every_of, midnight, upcoming, zone_of
 from search.types import RunSpec
 from store import schedules
 from store.database import Database, open_database
+from store.errors import StoreError
 from store.schedules import Schedule, stamp
 from store.slots import add_slot
 
@@ -69,10 +71,28 @@ def add(database: str, name: str, rule: Rule, source: Source, policies: Policies
     if source.like and (given := _given(source.asked)):
         raise ValueError(f"say what either with --like RUN or with {given}, not with both")
     now, zone = utc_now(), zone_of(rule.zone)
-    made = stamp(now)
     with stored(database, create=True) as opened:
         spec = specs.anywhere(specs.like(opened, source.like) if source.like else _spec(source))
-        schedule = Schedule(
+        schedule = _schedule(name, spec, rule, policies, now)
+        specs.checked(spec)
+        schedules.add_schedule(opened, schedule)
+    if json:
+        records.tell(told(schedule))
+        return
+    typer.echo(f"schedule  {name}: {schedule.rule}")
+    typer.echo(f"evaluates {spec.strategy} on {spec.problems}")
+    for i, moment in enumerate(upcoming(schedule, now, 3)):
+        typer.echo(("next      " if i == 0 else "          ") + local(moment, zone))
+    where = "" if database == _default() else f" --database {schedules_public(database)}"
+    typer.echo(f"try       ponderosa schedule now {name}{where}; ponderosa serve --once{where}")
+    typer.echo(f"          ponderosa serve{where}")
+
+
+def _schedule(name: str, spec: RunSpec, rule: Rule, policies: Policies, now: datetime) -> Schedule:
+    """ValueError for one that cannot be: it was asked for so."""
+    zone, made = zone_of(rule.zone), stamp(now)
+    try:
+        return Schedule(
             name=name,
             spec=spec,
             cron=cron_of(rule.cron) if rule.cron else None,
@@ -88,18 +108,8 @@ def add(database: str, name: str, rule: Rule, source: Source, policies: Policies
             created=made,
             since=made,
         )
-        specs.checked(spec)
-        schedules.add_schedule(opened, schedule)
-    if json:
-        records.tell(told(schedule))
-        return
-    typer.echo(f"schedule  {name}: {schedule.rule}")
-    typer.echo(f"evaluates {spec.strategy} on {spec.problems}")
-    for i, moment in enumerate(upcoming(schedule, now, 3)):
-        typer.echo(("next      " if i == 0 else "          ") + local(moment, zone))
-    where = "" if database == _default() else f" --database {schedules_public(database)}"
-    typer.echo(f"try       ponderosa schedule now {name}{where}; ponderosa serve --once{where}")
-    typer.echo(f"          ponderosa serve{where}")
+    except StoreError as error:
+        raise ValueError(str(error)) from None
 
 
 def _given(asked: Asked) -> str:
@@ -178,7 +188,8 @@ def now(database: str, name: str, json: bool = False) -> None:
     if json:
         records.tell({"name": name, "slot": f"{name}@{moment}", "status": "queued"})
         return
-    typer.echo(f"slot      {name}@{moment} is queued; ponderosa serve --once runs it, where nobody serves now")
+    where = "" if database == _default() else f" --database {schedules_public(database)}"
+    typer.echo(f"slot      {name}@{moment} is queued; ponderosa serve --once{where} runs it, where nobody serves now")
 
 
 __all__ = ["Policies", "Rule", "Source", "add", "local", "now", "remove", "set_status", "stored", "told"]

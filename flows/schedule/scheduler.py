@@ -174,6 +174,8 @@ class Scheduler:
         self.tell({"slot": taken.name, "status": "done", "run": spec.id, **measured, "alarm": kept})
         if kept is not None:
             self.say(f"{taken.name}: ALARM {kept}")
+        elif taken.schedule.bar is not None and not found.graded:
+            self.say(f"{taken.name}: nothing could be graded, so the bar of {taken.schedule.bar:g} says nothing")
         return "done"
 
     def _failed(self, taken: Taken, reason: str) -> str:

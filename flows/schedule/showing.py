@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from flows import records
 from flows.schedule.alarm import is_below
 from flows.schedule.editing import local, stored, told
 from flows.schedule.scheduler import utc_now
@@ -28,7 +27,7 @@ def listed(database: str, json: bool) -> None:
         counts = count_slots(opened)
         last = {each.name: next(iter(list_slots(opened, each.name, 1)), None) for each in found}
     if json:
-        _print([{**told(each), "slots": counts.get(each.name, {}), "last": _slot(last[each.name])} for each in found])
+        records.tell(*({**told(each), "slots": counts.get(each.name, {}), "last": _slot(last[each.name])} for each in found))
         return
     if not found:
         console().print("no schedules; ponderosa schedule add makes one")
@@ -47,7 +46,7 @@ def shown(database: str, name: str, limit: int, json: bool) -> None:
     with stored(database) as opened:
         schedule, slots = find_schedule(opened, name), list_slots(opened, name, limit)
     if json:
-        _print({**told(schedule), "slots": [_slot(slot) for slot in slots]})
+        records.tell({**told(schedule), "slots": [_slot(slot) for slot in slots]})
         return
     out, bar = console(), "none" if schedule.bar is None else f"{schedule.bar:g} (by {schedule.bar_by})"
     out.print(f"schedule  {schedule.name}, {schedule.status} since {schedule.since}")
@@ -57,12 +56,14 @@ def shown(database: str, name: str, limit: int, json: bool) -> None:
     out.print(f"bar       {bar}, hook {schedule.hook or 'none'}")
     for i, moment in enumerate(upcoming(schedule, utc_now(), 3) if schedule.status == "active" else []):
         out.print(("next      " if i == 0 else "          ") + local(moment, schedule.zone))
-    made = table("slot", "status", "run", "begun", "ended", ">tries", "reason")
+    made = table("slot", "status", "run", "begun", "ended", ">tries")
     for slot in slots:
-        why = slot.alarm or slot.reason
-        made.add_row(slot.slot_utc, slot.status, slot.run_id or "–", slot.begun or "–", slot.ended or "–", str(slot.tries), why)
+        made.add_row(slot.slot_utc, slot.status, slot.run_id or "–", slot.begun or "–", slot.ended or "–", str(slot.tries))
     out.print()
     out.print(made)
+    for slot in slots:
+        if why := slot.alarm or slot.reason:
+            out.print(f"{slot.slot_utc}  {why}")
 
 
 def trend(database: str, name: str, bar: float | None, last: int | None, json: bool) -> int:
@@ -77,7 +78,7 @@ def trend(database: str, name: str, bar: float | None, last: int | None, json: b
     failed = latest is not None and latest.status == "failed"
     if json:
         facts = {"schedule": name, "bar": bar, "bar_by": schedule.bar_by, "below": under, "failed": failed}
-        _print({**facts, "points": [_point(point) for point in points]})
+        records.tell({**facts, "points": [_point(point) for point in points]})
         return int(under or failed)
     _print_series(schedule, points)
     if bar is not None and points:
@@ -145,10 +146,6 @@ def _point(point: Point) -> dict[str, Any]:
         "changed": point.changed,
         "alarm": point.slot.alarm,
     }
-
-
-def _print(what: object) -> None:
-    sys.stdout.write(jsonlib.dumps(what) + "\n")
 
 
 __all__ = ["listed", "shown", "trend"]
