@@ -88,7 +88,7 @@ def test_24_hours_of_five_minute_slots_under_random_kills_lose_no_slot_and_run_n
     add_schedule(db, make_schedule(catch_up="all", overlap="queue"))
     random, faults = Random(0), Counter[str]()
     clock = Clock(24 * 60, slots * every, tmp_path / "began")  # a day in a minute
-    with town(where, clock, stale=2.0, beat=0.2) as made:
+    with town(where, clock, stale=2.0, beat=0.2, pause=0.12) as made:  # so long at least is a slot under way
         made.open(3)
         made.begin()
 
