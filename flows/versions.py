@@ -14,14 +14,8 @@ from pathlib import Path
 def versions() -> dict[str, str]:
     """What any result depends on: versions, the machine, the commit."""
     names = ("torch", "transformers", "tokenizers", "numpy", "numba", "prefect", "sqlalchemy", "psycopg", "math-verify")
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
     return {
-        **found,
+        **{name: _installed(name) for name in names},
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "machine": platform.machine(),
@@ -32,6 +26,15 @@ def versions() -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=16)
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@lru_cache(maxsize=1)
 def _processor() -> str:
     """The CPU's name, or what the platform says of it."""
     try:

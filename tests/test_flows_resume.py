@@ -149,6 +149,18 @@ def cut(path: Path, asked: RunSpec, after: int) -> None:
         engine.advance = advance  # type: ignore[method-assign]
 
 
+def test_a_run_of_which_nothing_is_finished_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = spec("word:count=6,levels=4-5,seed=3", "beam:n=4,keep=2")
+    cut(tmp_path / "a.db", asked, after=40)
+    with open_database(tmp_path / "a.db") as database:
+        assert (queries.verifiers(database, asked.id), queries.verifiers(database, asked.id, closed=True)) == (["prm"], [])
+        capsys.readouterr()
+        tables.show_run(database, asked.id, None)
+    told = capsys.readouterr().out
+    assert "interrupted: 0 done, 0 failed, 6 pending" in told
+    assert "selectors" not in told
+
+
 def test_what_is_stored_is_not_generated_again(whole: Path, tmp_path: Path) -> None:
     path, asked = tmp_path / "a.db", spec(PROBLEMS, STRATEGY)
     cut(path, asked, 60)

@@ -4,7 +4,7 @@
     python -m flows.figures.overhead slow       # problems that take 10 s each: a generator that sleeps, all else real
 
 Seconds are of the thread that works, each moment counted once; the store's writer is a thread beside it and is given apart.
-Prefect's temporary server is started before the clock, and its start is given apart. `--problems`, `--database`.
+Prefect's temporary server is started before the clock, and its start is given apart. `--problems`, `--database`, `--no-share`.
 """
 
 from __future__ import annotations
@@ -67,12 +67,13 @@ def main() -> None:
     parser.add_argument("what", choices=["demo", "slow"])
     parser.add_argument("--problems", type=int, default=0)
     parser.add_argument("--database", default="")
+    parser.add_argument("--no-share", action="store_true", help="each run generates for itself what others have drawn too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("PREFECT_HOME", str(Path(folder) / "prefect"))
         where = options.database or str(Path(folder) / "figures.db")
         specs = _demo(options.problems or 60) if options.what == "demo" else _slow(options.problems or 8)
-        _measured(options.what, specs, where)
+        _measured(options.what, specs, where, not options.no_share)
 
 
 def _demo(problems: int) -> list[RunSpec]:
@@ -89,7 +90,7 @@ def _slow(problems: int) -> list[RunSpec]:
     return [spec(f"word:split=test,count={problems},seed=1", "best-of-n:n=8,select=weighted")]
 
 
-def _measured(what: str, specs: Sequence[RunSpec], where: str) -> None:
+def _measured(what: str, specs: Sequence[RunSpec], where: str, share: bool) -> None:
     began = time.perf_counter()
     from flows import evaluate as flows
     from flows import work
@@ -108,7 +109,9 @@ def _measured(what: str, specs: Sequence[RunSpec], where: str) -> None:
         work.CONCURRENCY = 1
     writer = _probed(clock, specs)
     clock.enter("Prefect: flow and task runs, artifacts")
-    flows.sweep([RunParameters.model_validate(spec) for spec in specs], where, [str(spec.strategy) for spec in specs])
+    flows.sweep(
+        [RunParameters.model_validate(spec) for spec in specs], where, [str(spec.strategy) for spec in specs], share=share
+    )
     clock.leave()
     _print(what, specs, clock, writer, start, started)
 
@@ -137,11 +140,13 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
     from store import extents
     from store.database import Database
     from store.journal import StoreJournal
+    from store.shared import Shared
     from verifiers.grade import Graders
 
     parts: tuple[tuple[str, Any, Sequence[str]], ...] = (
         ("trees and strategies", Driver, ("_resume",)),
         ("Python: planning the runs", work, ("plan",)),
+        ("looking for samples of other runs", Shared, ("submit",)),
         ("rows for the store", StoreJournal, ("answered", "closed")),
         ("waiting for the store", StoreJournal, ("written",)),
         ("grading", Graders, ("grade",)),

@@ -93,6 +93,7 @@ def _first_tokens(kind: str, rounds: int, folder: Path) -> Iterator[tuple[float,
     with _server(home) if kind.startswith("a server") else _nothing() as environment:
         for i in range(rounds + (kind == "Prefect, its database there")):
             here = home / str(i) if "new" in kind else home
+            here.mkdir(parents=True, exist_ok=True)
             words = [*RUN, "-d", str(folder / f"{home.name}-{i}.db"), *(["--plain"] * (kind == "plain"))]
             command = [sys.executable, "-m", "flows.figures.start", "first-token", "--", *words]
             said.unlink(missing_ok=True)
