@@ -18,7 +18,7 @@ from command import Command
 from postgres import PASSWORD, Postgres
 from sqlalchemy import select
 
-from flows import launch, versions, work
+from flows import launch, tables, versions, work
 from flows.parts import spec
 from search.drive import Diverged
 from search.strategies import beam
