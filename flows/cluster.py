@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from store.database import Database
 from store.errors import StoreError
 
 LOOK = 2.0  # seconds between two looks at how far the run is
+PARTS, MOST = 4, 8
 
 
 def check_cluster(cluster: str, plain: bool = False) -> None:
@@ -37,14 +39,16 @@ def check_cluster(cluster: str, plain: bool = False) -> None:
 
 
 def spread(
-    cluster: str, task: Any, asked: Sequence[dict[str, Any]], database: Database, run_id: str, title: str
+    cluster: str, task: Any, asked: dict[str, Any], shards: Sequence[int], database: Database, title: str
 ) -> list[object]:
-    """What the task gives for each of its parameters, computed wherever there is room. Where this process is told to stop, the
-    run is called off: the cluster's processes would not hear of it otherwise."""
+    """What the task gives for `asked` with each part of the shards, computed wherever there is room. Where this process is told
+    to stop, the run is called off: the cluster's processes would not hear of it otherwise."""
+    run_id = asked["run_id"]
     with _reachable_api(), _runner(cluster) as runner, shown(title, bool(title)) as watch:
         try:
             progress, before = work.started(database, run_id), _tokens(database, run_id)
-            futures = [runner.submit(task, parameters) for parameters in asked]
+            parts = split(shards, len(runner.client.nthreads()))
+            futures = [runner.submit(task, {**asked, "shards": part}) for part in parts]
             for future in futures:
                 while not future.state.is_final():
                     future.wait(LOOK)
@@ -59,6 +63,13 @@ def spread(
             with suppress(StoreError):
                 queue.cancel(database, run_id)
             raise
+
+
+def split(shards: Sequence[int], processes: int) -> list[list[int]]:
+    """The shards in parts for a task each: PARTS for a process, so that all end at about the same time, of MOST shards each at
+    most."""
+    size = max(1, min(MOST, math.ceil(len(shards) / (PARTS * max(processes, 1)))))
+    return [list(shards[at : at + size]) for at in range(0, len(shards), size)]
 
 
 def _tokens(database: Database, run_id: str) -> int:
@@ -98,4 +109,4 @@ def _reachable_api() -> Iterator[None]:
             os.environ["PREFECT_API_URL"] = before
 
 
-__all__ = ["check_cluster", "spread"]
+__all__ = ["check_cluster", "split", "spread"]

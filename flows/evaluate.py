@@ -74,14 +74,15 @@ def _showing(reporter: page.Reporter, show: bool, name: str, run_id: str) -> pag
     return page.Both(shown(name, show, run_id), reporter)
 
 
-@task(name="solve shard", cache_policy=NO_CACHE)
-def solve_shard(run_id: str, database: str, shard: int) -> int:
-    """One shard of a run, in a process of a cluster; how many problems of it were ended. 0 where another process has it."""
+@task(name="solve shards", cache_policy=NO_CACHE)
+def solve_shards(run_id: str, database: str, shards: list[int]) -> int:
+    """Some shards of a run, in a process of a cluster, as many as a minute has room for; how many problems were ended. 0 where
+    other processes have them."""
     with open_database(located(database)) as opened:
         spec = find_run(opened, run_id).spec
         stretch.join_once(opened, spec, said)
-        found = work.work_shard(opened, spec, shard)
-        return 0 if isinstance(found, Held) else found.done
+        found = work.work_extent(opened, spec, shards)
+        return 0 if isinstance(found, Held) else found.done - found.before
 
 
 def call_off(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -189,13 +190,12 @@ def _solve_all(opened: Database, ids: Sequence[str], database: str, share: bool,
 
 
 def _spread(opened: Database, ids: Sequence[str], database: str, show: bool, cluster: str) -> None:
-    """A task for each shard, in the processes of a cluster."""
+    """Tasks of several shards, in the processes of a cluster."""
     for run_id in ids:
         title = page.title(find_run(opened, run_id)) if show else ""
 
         def spread(free: list[int], run_id: str = run_id, title: str = title) -> None:
-            asked = [{"run_id": run_id, "database": database, "shard": each} for each in free]
-            cluster_of.spread(cluster, solve_shard, asked, opened, run_id, title)
+            cluster_of.spread(cluster, solve_shards, {"run_id": run_id, "database": database}, free, opened, title)
 
         with work.closing(opened, run_id):
             work.join(opened, find_run(opened, run_id).spec, said)

@@ -36,6 +36,15 @@ def test_without_the_extra_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -
         cluster.check_cluster("local:2")
 
 
+@pytest.mark.parametrize(
+    ("shards", "processes", "parts"), [(64, 2, [8] * 8), (3, 2, [1, 1, 1]), (1000, 2, [8] * 125), (20, 1, [5] * 4), (1, 8, [1])]
+)
+def test_shards_go_to_the_processes_in_parts_of_about_a_minute(shards: int, processes: int, parts: list[int]) -> None:
+    split = cluster.split(range(shards), processes)
+    assert [len(part) for part in split] == parts
+    assert [each for part in split for each in part] == list(range(shards))
+
+
 @pytest.mark.slow
 @pytest.mark.prefect
 def test_a_run_over_two_processes_is_whole(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from search.types import RunSpec
 from store import queries
 from store.database import open_database
 
-SHARD, SHARDS = 24, 8
+SHARD, SHARDS = 8, 64
+BATCH = 64  # problems at once, where there is no cluster
 
 
 def main() -> None:
@@ -181,8 +182,8 @@ def searching(seed: int) -> tuple[Callable[[], object], Callable[[], float]]:
 
     def solved() -> float:
         began, tokens = time.monotonic(), 0
-        for at in range(0, len(problems), SHARD):
-            for outcome in work.solve(problems[at : at + SHARD], spec):
+        for at in range(0, len(problems), BATCH):
+            for outcome in work.solve(problems[at : at + BATCH], spec):
                 tokens += outcome.search.tree.usage.generated_tokens
         return tokens / (time.monotonic() - began)
 

@@ -120,7 +120,10 @@ def ask(work: Callable[[Any], Any]) -> Any:
 
 
 def asked_for(deployment: str, spec: RunSpec, where: str) -> Any:
-    parameters = {"spec_json": spec.json(), "database": where, "name": "figures"}
+    from flows.parameters import RunParameters
+
+    said = RunParameters.model_validate(spec).model_dump(mode="json")
+    parameters = {"spec": said, "database": where, "name": "figures"}
     return ask(lambda client: client.create_flow_run_from_deployment(deployment, parameters=parameters)).id
 
 
