@@ -94,6 +94,45 @@ class _Source(NamedTuple):
 
 
 @dataclass
+class _Chain:
+    """What another run's search of the same problem was answered, and which of it answered requests of one kind."""
+
+    run_id: str
+    replies: list[Any]
+    alike: list[_Stored] | None = None  # not looked at yet
+
+
+@dataclass
+class _Stored:
+    """A stored reply, whose rows are read when they are first asked for."""
+
+    reply: Any
+    _rows: list[tuple[Any, Step]] | None = None
+
+    def source(self, connection: Connection, request: Extend, spec: RunSpec, wanted: Mapping[Path, Row]) -> _Source:
+        """Its rows that are wanted, and would have come out so with the request's limit too."""
+        limit = _limit(request.until, spec)
+
+        def same(row: Any) -> bool:
+            asked = wanted[row.path].limit
+            return Finish(row.finish) in WHOLE and (asked == limit or (row.finish != Finish.LENGTH and row.tokens < asked))
+
+        rows = self._read(connection)
+        cost = _Cost(len(rows), sum(row.tokens for row, _ in rows), json.loads(self.reply.cost))
+        return _Source({row.path: step for row, step in rows if row.path in wanted and same(row)}, cost)
+
+    def _read(self, connection: Connection) -> list[tuple[Any, Step]]:
+        if self._rows is None:
+            names = _C.path, _C.tokens, _C.packed, _C.extra, _C.text, _C.text_zlib, _C.finish
+            mine = select(*names).where(_C.attempt_id == self.reply.attempt, _C.reply == self.reply.number)
+            rows = connection.execute(mine).all()
+            texts = [exact_text(row.text, row.text_zlib) for row in rows]
+            steps = unpack_all([Packed(row.packed, row.extra) for row in rows], texts, [Finish(row.finish) for row in rows])
+            self._rows = list(zip(rows, steps, strict=True))
+        return self._rows
+
+
+@dataclass
 class Shared:
     """A generator that asks the store first. Requests that it cannot answer, or the rows of one that it lacks, go to `engine`.
     A search's key must be its attempt's id."""
@@ -105,6 +144,7 @@ class Shared:
     _ready: list[tuple[int, Extension]] = field(default_factory=list)
     _begun: dict[int, tuple[Extend, _Source]] = field(default_factory=dict)
     _hopeless: set[tuple[str, object]] = field(default_factory=set)  # runs, and requests of a kind that they have no rows for
+    _known: dict[int, dict[object, list[_Chain]]] = field(default_factory=dict)  # by search, and the kind of a request of it
 
     def submit(self, search: int, request: Extend) -> None:
         """As the engine's. Raises ValueError where what is left for the engine can never be met."""
@@ -129,6 +169,7 @@ class Shared:
 
     def forget(self, search: int) -> None:
         self._begun.pop(search, None)
+        self._known.pop(search, None)
         self._ready = [each for each in self._ready if each[0] != search]
         self.engine.forget(search)
 
@@ -140,23 +181,35 @@ class Shared:
         """The stored rows that answer the most of a request's."""
         shape = (request.until, request.sampling, request.stops)
         hopeful = {run.id: run.spec for run in self.runs if (run.id, shape) not in self._hopeless}
-        wanted = {row.path: row for row in request.rows}
-        best: _Source | None = None
         if not hopeful:
             return None
+        wanted = {row.path: row for row in request.rows}
+        best: _Source | None = None
+        known = self._known.setdefault(search, {})
+        kind = shape, request.rows[0].prefix
         with self.database.read() as connection:
-            stored = self._replies(connection, search, [*hopeful])
-            for (_, run_id), replies in groupby(stored, lambda reply: (reply.attempt, reply.run_id)):
-                chain = _alike(connection, request, hopeful[run_id], list(replies))
-                if not chain:  # its strategy asks for something else: so it does for every problem
-                    self._hopeless.add((run_id, shape))
-                for reply in chain:
-                    source = _source(connection, request, hopeful[run_id], reply, wanted)
+            if kind not in known:
+                known[kind] = self._chains(connection, search, [*hopeful])
+            for chains in known[kind]:
+                spec = hopeful.get(chains.run_id)
+                if spec is None:
+                    continue
+                if chains.alike is None:
+                    chains.alike = [_Stored(reply) for reply in _alike(connection, request, spec, chains.replies)]
+                if not chains.alike:  # its strategy asks for something else: so it does for every problem
+                    self._hopeless.add((chains.run_id, shape))
+                for stored in chains.alike:
+                    source = stored.source(connection, request, spec, wanted)
                     if source.steps and (best is None or len(source.steps) > len(best.steps)):
                         best = source
                 if best is not None and len(best.steps) == len(wanted):
                     break
         return best
+
+    def _chains(self, connection: Connection, search: int, runs: list[str]) -> list[_Chain]:
+        stored = self._replies(connection, search, runs)
+        found = groupby(stored, lambda reply: (reply.attempt, reply.run_id))
+        return [_Chain(run_id, list(replies)) for (_, run_id), replies in found]
 
     def _replies(self, connection: Connection, search: int, runs: list[str]) -> Sequence[Any]:
         """What other runs were answered for the same problem with the same seed, those of each attempt in their order."""
@@ -212,25 +265,6 @@ def _as_asked(request: Extend, spec: RunSpec, reply: Any, paths: Sequence[Path],
     made = tuple(Row(path, seed_of(reply.seed, reply.problem, path), prefix, limit) for path in paths)
     allowance = None if spec.budget.tokens is None else max(spec.budget.tokens - spent, 0)
     return replace(request, rows=made, allowance=allowance)
-
-
-def _source(connection: Connection, request: Extend, spec: RunSpec, reply: Any, wanted: Mapping[Path, Row]) -> _Source:
-    names = _C.path, _C.tokens, _C.packed, _C.extra, _C.text, _C.text_zlib, _C.finish
-    mine = select(*names).where(_C.attempt_id == reply.attempt, _C.reply == reply.number)
-    rows = connection.execute(mine).all()
-    limit = _limit(request.until, spec)
-
-    def same(row: Any) -> bool:
-        """Whether the row would have come out so with this request's limit too."""
-        asked = wanted[row.path].limit
-        return Finish(row.finish) in WHOLE and (asked == limit or (row.finish != Finish.LENGTH and row.tokens < asked))
-
-    own = [row for row in rows if row.path in wanted and same(row)]
-    blobs = [Packed(row.packed, row.extra) for row in own]
-    texts = [exact_text(row.text, row.text_zlib) for row in own]
-    steps = unpack_all(blobs, texts, [Finish(row.finish) for row in own])
-    cost = _Cost(len(rows), sum(row.tokens for row in rows), json.loads(reply.cost))
-    return _Source(dict(zip((row.path for row in own), steps, strict=True)), cost)
 
 
 def _tight(request: Extend) -> bool:
