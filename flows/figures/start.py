@@ -88,7 +88,7 @@ def first_token(words: list[str]) -> None:
 
 
 def _first_tokens(kind: str, rounds: int, folder: Path) -> Iterator[tuple[float, float]]:
-    home = folder / kind.split()[-1]
+    home = folder / kind.replace(",", "").replace(" ", "-")
     said = folder / "first"
     with _server(home) if kind.startswith("a server") else _nothing() as environment:
         for i in range(rounds + (kind == "Prefect, its database there")):
