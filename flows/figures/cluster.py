@@ -152,7 +152,8 @@ def together(count: int, what: str) -> list[float]:
     """The rates of so many processes that begin at once, each on its own core."""
     number_of = {"flows": 0, "loop": 2}[what]
     command = [sys.executable, "-m", "flows.figures.cluster", "--alone"]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    one = {**os.environ, "OMP_NUM_THREADS": "1"}  # as Dask sets it for its workers
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": one}
     processes: list[Any] = [subprocess.Popen([*command, str(number_of + i)], **pipes) for i in range(count)]
     for process in processes:
         process.stdout.readline()
