@@ -1,6 +1,6 @@
 # make demo       install and run the main job          make test       install and pass the tests
 # make check      lint and types                        make test-slow  the long tests
-# make crash      workers killed at every commit point, servers stopped, disks full: 7 minutes
+# make crash      workers and schedulers killed, servers stopped, disks full: 20 minutes
 # make soak       the same at random, for half an hour: MINUTES=120 for longer
 # make bench      the figures of the READMEs            make train      the bundled models, from nothing (hours)
 
@@ -44,7 +44,12 @@ bench: $(STAMP)
 	for what in dice countdown; do $(RUN)python -m flows.figures.noise $$what; done
 	$(RUN)python -m flows.figures.core
 	$(RUN)python -m flows.figures.drafting
+	for what in help run; do $(RUN)python -m flows.figures.start $$what; done
 	for what in persist share resume million; do $(RUN)python -m flows.figures.durable $$what; done
+	for what in demo slow; do $(RUN)python -m flows.figures.overhead $$what; done
+	for what in cancel terminate; do $(RUN)python -m flows.figures.workers $$what; done
+	for what in sharing writers cluster; do $(RUN)python -m flows.figures.$$what; done
+	$(RUN)python -m flows.figures.pool cost
 
 train: $(STAMP)
 	$(RUN)python -m pipelines.train

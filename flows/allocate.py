@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
-from flows import launch, tables
+from flows import launch, records, tables
 from search.allocation import Group, Pool, allocated, grouped
 from search.strategies import resolved
 from search.types import Part, RunSpec
@@ -75,7 +75,9 @@ def read(opened: Database, run: Run) -> dict[str, Pool]:
     return {problems[attempt]: pool for attempt, pool in found if pool}
 
 
-def run(database: str, wanted: str, wish: Wish, select: str, name: str, plain: bool, dry: bool) -> list[str]:
+def run(
+    database: str, wanted: str, wish: Wish, select: str, name: str, plain: bool, dry: bool, json: bool = False
+) -> list[str]:
     """Prints the plan and, unless dry, follows it; the run's id."""
     with open_database(database, create=False) as opened:
         pilot = find_run(opened, wanted)
@@ -83,8 +85,11 @@ def run(database: str, wanted: str, wish: Wish, select: str, name: str, plain: b
     if wish.by == "verifier" and not any(entry.value is not None for pool in pools.values() for entry in pool):
         raise ValueError("no solution of the pilot has a score; choose --by agreement, entropy or certainty")
     groups = plan(pools, wish)
-    _print(groups, pools, wish)
+    if not json:
+        _print(groups, pools, wish)
     if dry:
+        if json:
+            records.tell({"pilot": pilot.id, "by": wish.by, "groups": [asdict(group) for group in groups]})
         return []
     spec = followed(pilot.spec, pools, groups, select)
     mean = f"n={wish.samples:g}" if wish.tokens is None else f"{wish.tokens:g} tokens"

@@ -15,7 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from pipelines.models import load_writer
+from pipelines.models import Writer, load_writer
+from pipelines.remote import is_remote
+from pipelines.remote.words import Words
+from pipelines.remote.words import words as load_words
 from search.ledger import Usage
 from search.strategies import build
 from search.tree import Tree, constraint_of
@@ -92,8 +95,8 @@ def replayed(connection: Connection, spec: RunSpec, attempt_id: int) -> list[Fau
         stops=spec.stops,
         constraint=constraint_of(spec),
         # loaded for the strategies alone that give the generator text of their own
-        encode=lambda text: load_writer(spec.generator.name).plainly(text),
-        render=lambda text: load_writer(spec.generator.name).encode(text),
+        encode=lambda text: _writer(spec).plainly(text),
+        render=lambda text: _writer(spec).encode(text),
     )
     choice = _searched(connection, spec, attempt_id, tree)
     where = f"attempt {attempt_id}"
@@ -101,6 +104,13 @@ def replayed(connection: Connection, spec: RunSpec, attempt_id: int) -> list[Fau
         return [Fault("replay", where, "its search asks for more than its journal has")]
     tree.settle()
     return [Fault("replay", where, what) for what in (*_other_choice(row, choice), *_other_tree(connection, row, tree))]
+
+
+def _writer(spec: RunSpec) -> Writer | Words:
+    """How texts became the generator's tokens; for a server no server is asked."""
+    if not is_remote(spec.generator.name):
+        return load_writer(spec.generator.name)
+    return load_words(str(spec.generator.params.get("tokenizer", "")))
 
 
 def _attempt(connection: Connection, attempt_id: int) -> Row[Any]:

@@ -29,7 +29,7 @@ FEW = 10  # problems that the others are run on
 FAMILIES = ("word", "countdown")
 
 
-def run(problems: int, database: str, plain: bool) -> None:
+def run(problems: int, database: str, plain: bool, json: bool = False) -> None:
     """Runs all strategies on all families and prints the tables."""
     if problems < 1:
         raise ValueError(f"problems must be at least 1, not {problems}")
@@ -41,6 +41,9 @@ def run(problems: int, database: str, plain: bool) -> None:
     # so short that Prefect would take longer than they do
     others = launch.launch([spec(few, strategy) for strategy in OTHERS], OTHERS, database, plain=True)
     wall = time.monotonic() - began
+    if json:
+        tables.compare(database, [*ids, *others], json)
+        return
     out = tables.console()
     with open_database(database) as opened:
         for at, family in enumerate(FAMILIES):

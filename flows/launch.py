@@ -4,40 +4,90 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
 
-from flows import work
+from flows import records, server, work
+from flows.ahead import Ahead
 from flows.cli import FOLDER
-from flows.progress import said, shown
+from flows.cluster import check_cluster
+from flows.progress import board, said, shown
+from flows.stretch import biggest_first
 from search.types import RunSpec
 from store.database import open_database, public
+from store.errors import Cancelled, Unavailable
 from store.imported import is_imported
-from store.runs import find_run, retry
+from store.runs import SHARD, find_run, retry
 
 
-def launch(specs: Sequence[RunSpec], names: Sequence[str], database: str, plain: bool = False) -> list[str]:
-    """Runs the specs one after another; their ids. All are checked before the first one starts."""
+def launch(
+    specs: Sequence[RunSpec],
+    names: Sequence[str],
+    database: str,
+    plain: bool = False,
+    cluster: str = "",
+    shard: int = SHARD,
+    share: bool = False,
+) -> list[str]:
+    """Runs the specs one after another; their ids. All are checked before the first one starts. `cluster` spreads the shards,
+    each of so many problems. With `share`, what one of them, or another stored run, has generated is not generated again."""
+    _prepared(specs, database)
+    if cluster:
+        check_cluster(cluster, plain)
+    named = {spec.id: name for spec, name in reversed([*zip(specs, names, strict=True)])}
+    ordered = biggest_first(specs, share)
+    with board(len(specs)):
+        if plain:
+            for spec in ordered:
+                _plain(spec, named[spec.id], database, shard, share)
+            return [spec.id for spec in specs]
+        first = ordered[0]
+        ahead = None if cluster else Ahead(first, named[first.id], database, size=shard, share=share)
+        with _prefect(ahead) as flows, _cancellable():
+            from flows.parameters import RunParameters
+
+            parameters, where = [RunParameters.model_validate(spec) for spec in specs], _without_password(database)
+            how: dict[str, Any] = {"show": True, "cluster": cluster, "shard": shard, "share": share}
+            if len(specs) == 1:
+                flows.evaluate(parameters[0], where, names[0], **how)
+            else:
+                flows.sweep(parameters, where, list(names), **how)
+    return [spec.id for spec in specs]
+
+
+def submit(specs: Sequence[RunSpec], names: Sequence[str], database: str, shard: int = SHARD, json: bool = False) -> list[str]:
+    """Plans the specs for workers to do; their ids."""
+    _prepared(specs, database)
+    with open_database(database) as opened:
+        for spec, name in zip(specs, names, strict=True):
+            left = work.submit(opened, spec, name, shard)
+            if json:
+                records.tell({"run": spec.id, "name": name, "status": "queued" if left else "done"})
+            said(f"run {spec.id} {'waits for a worker: `ponderosa worker`' if left else 'is done: nothing is left of it'}")
+    return [spec.id for spec in specs]
+
+
+def _prepared(specs: Sequence[RunSpec], database: str) -> None:
+    """Checks everything that can be checked before anything is loaded."""
     for spec in specs:
         work.check(spec)
     if os.path.dirname(database) == FOLDER:
         os.makedirs(FOLDER, exist_ok=True)
     open_database(database).close()  # a bad database is said before anything is loaded
-    if plain:
-        return [_plain(spec, name, database) for spec, name in zip(specs, names, strict=True)]
-    # the models load while Prefect is imported: both take seconds, on different cores
-    warm = threading.Thread(target=_warm, args=(specs[0],), daemon=True)
-    warm.start()
-    from flows import evaluate as flows
 
-    _quiet()
-    warm.join()
-    jsons = [spec.json() for spec in specs]
-    where = _without_password(database)
-    if len(specs) == 1:
-        return [flows.evaluate(jsons[0], where, names[0], show=True)]
-    return flows.sweep(jsons, where, list(names), show=True)
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """A flow that was cancelled is one line, as a plain run is."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ == "CancelledRun":
+            raise Cancelled(str(error)) from None
+        raise
 
 
 def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool = False, plain: bool = False) -> str:
@@ -53,14 +103,54 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
         if restart:
             work.begin_again(opened, run.id)
         if plain:
-            with shown(run.name or run.id) as watch:
+            with shown(run.name or run.id, key=run.id) as watch:
                 work.resume(opened, run.spec, watch, said)
             return run.id
-    from flows import evaluate as flows
+    name = run.name or run.id
+    with board(), _prefect(Ahead(run.spec, name, database, planned_before=True)) as flows, _cancellable():
+        from flows.parameters import RunParameters
 
-    _quiet()
-    flows.evaluate(run.spec.json(), _without_password(database), run.name or run.id, show=True, planned_before=True)
+        asked = RunParameters.model_validate(run.spec)
+        flows.evaluate(asked, _without_password(database), name, show=True, planned_before=True)
     return run.id
+
+
+@contextmanager
+def _prefect(ahead: Ahead | None) -> Iterator[ModuleType]:
+    """Our flows, imported while the work has begun. Where Prefect does not come up, what was answered is stored, and that is
+    said in one line."""
+    if ahead is not None:
+        ahead.start()
+    try:
+        if ahead is not None:
+            ahead.await_token()
+        from flows import evaluate
+
+        _quiet()
+        server.apart()
+        yield evaluate
+    except Exception as error:
+        if (said := _away(error)) is None:
+            raise
+        raise Unavailable(said) from error
+    except BaseException:  # a signal
+        if ahead is not None:
+            ahead.stop()
+            ahead.close()
+        raise
+    finally:
+        if ahead is not None:
+            ahead.stop()
+
+
+def _away(error: Exception) -> str | None:
+    """What to say where it is Prefect's server that failed; None for any other error."""
+    text = str(error)
+    if "ephemeral Prefect API server" not in text and "Failed to reach API" not in text and type(error).__module__ != "httpx":
+        return None
+    server = os.environ.get("PREFECT_API_URL")
+    what = f"the server at PREFECT_API_URL={public(server)}" if server else "Prefect's temporary server"
+    return f"{what} did not answer; what was done is stored: the same command goes on, with --plain without Prefect"
 
 
 def _without_password(database: str) -> str:
@@ -69,17 +159,9 @@ def _without_password(database: str) -> str:
     return public(database)
 
 
-def _plain(spec: RunSpec, name: str, database: str) -> str:
-    with open_database(database) as opened, shown(name) as watch:
-        return work.evaluate(opened, spec, name, watch, said)
-
-
-def _warm(spec: RunSpec) -> None:
-    try:
-        work.generator_of(spec.generator)
-        work.verifier_of(spec.verifier)
-    except Exception:  # the flow will meet the same error and say it where it belongs
-        logging.getLogger(__name__).debug("models not warmed", exc_info=True)
+def _plain(spec: RunSpec, name: str, database: str, shard: int, share: bool) -> str:
+    with open_database(database) as opened, shown(name, key=spec.id) as watch:
+        return work.evaluate(opened, spec, name, watch, said, shard, share)
 
 
 def _quiet() -> None:
@@ -87,5 +169,10 @@ def _quiet() -> None:
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         # what ends a flow is raised, and said once, by the command
-        logging.getLogger(name).addFilter(lambda record: "Crash" not in record.getMessage())
+        logging.getLogger(name).addFilter(_unsaid)
     warnings.filterwarnings("ignore", module="prefect")
+
+
+def _unsaid(record: logging.LogRecord) -> bool:
+    told = ("Crash", "Encountered an exception during execution", "Finished in state Failed")
+    return bool(os.environ.get("PONDEROSA_DEBUG")) or not any(each in record.getMessage() for each in told)

@@ -8,17 +8,20 @@ from typing import Any
 
 from pipelines.encoders import encoder_weights
 from pipelines.models import NAMES, fingerprint
+from pipelines.remote import identity, is_remote, split
 from search.checks import scalar
 from search.strategies import build, resolved
 from search.types import Budget, Part, RunSpec, Sampling
 from verifiers.registry import check_verifier, judges, prompts, reward_models
 
 
-def part(text: str) -> Part:
+def part(text: str | Part) -> Part:
     """NAME or NAME:KEY=VALUE,KEY=VALUE; whole numbers and decimals become numbers, true and false booleans.
 
-    A value may hold further colons and equals signs, but no comma.
+    A value may hold further colons and equals signs, but no comma. What is a Part already stays as it is.
     """
+    if isinstance(text, Part):
+        return text
     name, _, rest = text.strip().partition(":")
     if not name:
         raise ValueError(f"'{text}' names nothing; write NAME or NAME:KEY=VALUE,...")
@@ -42,8 +45,14 @@ def count(text: str) -> int:
     return int(digits) * scale
 
 
-def model_part(text: str, params: Mapping[str, Any] | None = None) -> Part:
-    """A model's Part. A path may hold a colon on its own, so options go only after the last one, as KEY=VALUE."""
+def model_part(text: str | Part, params: Mapping[str, Any] | None = None) -> Part:
+    """A model's Part. A path may hold a colon on its own, so options go only after the last one, as KEY=VALUE. A server's has a
+    grammar of its own (pipelines.remote)."""
+    if isinstance(text, Part):
+        return Part(text.name, {**text.params, **(params or {})})
+    if is_remote(text.strip()):
+        server, options = split(text)
+        return Part(server, {**options, **(params or {})})
     name, _, rest = text.rpartition(":")
     if name and "=" in rest:
         return Part(name, {**part(f"x:{rest}").params, **(params or {})})
@@ -51,10 +60,10 @@ def model_part(text: str, params: Mapping[str, Any] | None = None) -> Part:
 
 
 def spec(
-    problems: str,
-    strategy: str,
-    verifier: str = "prm",
-    generator: str = "bundled",
+    problems: str | Part,
+    strategy: str | Part,
+    verifier: str | Part = "prm",
+    generator: str | Part = "bundled",
     settings: Sequence[str] = (),
     budget: str | None = None,
     passes: int | None = None,
@@ -66,31 +75,61 @@ def spec(
     tokens: int = 384,
     step_tokens: int = 64,
     stops: Sequence[str] = (),
-    encoder: str | None = None,
-    small: str | None = None,
+    encoder: str | Part | None = None,
+    small: str | Part | None = None,
     constraint: str = "",
 ) -> RunSpec:
     """One run from its words; ValueError in one line for any that cannot be."""
-    chosen, judge, writer = part(strategy), joined(part(verifier)), model_part(generator)
+    chosen = part(strategy)
     extra = part("x:" + ",".join(settings)).params if settings else {}
-    searched = resolved(Part(chosen.name, {**chosen.params, **extra}))
+    return assembled(
+        part(problems),
+        Part(chosen.name, {**chosen.params, **extra}),
+        part(verifier),
+        model_part(generator),
+        None if encoder is None else part(encoder),
+        None if small is None else model_part(small),
+        sampling,
+        Budget(None if budget is None else count(budget), passes, candidates, flops, seconds),
+        (tokens, step_tokens, seed),
+        stops,
+        constraint,
+    )
+
+
+def assembled(
+    problems: Part,
+    strategy: Part,
+    verifier: Part,
+    generator: Part,
+    encoder: Part | None,
+    small: Part | None,
+    sampling: Sampling,
+    budget: Budget,
+    limits: tuple[int, int, int],
+    stops: Sequence[str],
+    constraint: str,
+) -> RunSpec:
+    """As `spec`, from its pieces: what was left to defaults is written out. `limits`: tokens of a solution, of a step; seed."""
+    searched, judge = resolved(strategy), joined(verifier)
     if judge.name == "confidence" and judge.params.get("of", "top-k") == "top-k" and not sampling.confidence:
         raise ValueError(
             "verifier 'confidence' needs the tokens' confidences: keep them with --confidence 20, or take of=self-certainty"
         )
     embeds, sibling = encoder_of(searched, encoder), small_of(searched, small)
+    tokens, step_tokens, seed = limits
     return RunSpec(
-        problems=part(problems),
-        generator=writer,
+        problems=problems,
+        generator=generator,
         verifier=judge,
         strategy=searched,
         sampling=sampling,
-        budget=Budget(None if budget is None else count(budget), passes, candidates, flops, seconds),
+        budget=budget,
         seed=seed,
         tokens=tokens,
         step_tokens=step_tokens,
         stops=tuple(stops),
-        weights=weights(writer, judge, embeds, sibling),
+        weights=weights(generator, judge, embeds, sibling),
         encoder=embeds,
         small=sibling,
         constraint=constraint,
@@ -104,30 +143,30 @@ def joined(verifier: Part) -> Part:
     return Part(verifier.name, {**verifier.params, "join": join.value})
 
 
-def embeds(strategy: str) -> bool:
+def embeds(strategy: str | Part) -> bool:
     """Whether a strategy, as it is set, asks for vectors."""
     return bool(getattr(build(part(strategy)), "needs_encoder", False))
 
 
-def encoder_of(strategy: Part, wanted: str | None) -> Part | None:
+def encoder_of(strategy: Part, wanted: str | Part | None) -> Part | None:
     """The encoder of a run: what is wanted, or the generator's own hidden states, where the strategy embeds. ValueError for
     one that it would not use."""
-    if embeds(str(strategy)):
+    if embeds(strategy):
         return part(wanted or "hidden")
     if wanted is not None:
         raise ValueError(f"strategy '{strategy.name}' as it is set embeds nothing; leave --encoder {wanted} out")
     return None
 
 
-def switches(strategy: str) -> bool:
+def switches(strategy: str | Part) -> bool:
     """Whether a strategy, as it is set, asks for a smaller generator beside the run's own."""
     return bool(getattr(build(part(strategy)), "needs_small", False))
 
 
-def small_of(strategy: Part, wanted: str | None) -> Part | None:
+def small_of(strategy: Part, wanted: str | Part | None) -> Part | None:
     """The smaller generator of a run: what is wanted, or the bundled one, where the strategy switches. ValueError for one that
     it would not use."""
-    if switches(str(strategy)):
+    if switches(strategy):
         return model_part(wanted or NAMES["small"])
     if wanted is not None:
         raise ValueError(f"strategy '{strategy.name}' switches to no smaller generator; leave --small {wanted} out")
@@ -136,9 +175,14 @@ def small_of(strategy: Part, wanted: str | None) -> Part | None:
 
 def weights(generator: Part, verifier: Part, encoder: Part | None = None, small: Part | None = None) -> str:
     """The fingerprints of a run's models. Raises ModelError for a folder without one."""
-    found = [fingerprint(each.name, "generator") for each in (generator, small) if each is not None]
+    found = [_own(each) for each in (generator, small) if each is not None]
     found += [fingerprint(model, "reward") for model in reward_models(verifier)]
     found += [fingerprint(model, "generator") for model in judges(verifier)]
     if asked := prompts(verifier):
         found.append(hashlib.blake2b(asked.encode(), digest_size=4).hexdigest())
     return " ".join([*found, encoder_weights(encoder)]).strip()
+
+
+def _own(generator: Part) -> str:
+    """What tells a generator's weights from others: of its files, or what a server says of its model."""
+    return identity(generator.name, generator.params) if is_remote(generator.name) else fingerprint(generator.name, "generator")

@@ -79,7 +79,8 @@ def signal_of(verifier: str | None, stored: Sequence[str]) -> Signal | None:
     words = part(verifier)
     one_of("verifier", words.name, [*stored, *signals()])
     if words.name not in signals():
-        raise ValueError(f"verifier '{words.name}' has no parameters here: its stored scores are read as they are")
+        have = f"its scores are {', '.join(stored)}" if stored else "it has no scores"
+        raise ValueError(f"the run was not scored by '{verifier}': {have}; `ponderosa rescore` adds some")
     return Signal(*load_verifier(words))
 
 

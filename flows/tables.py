@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json as jsonlib
+import os
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from flows import verdicts
+from flows import records, verdicts
 from flows.show import drawn, escaped, oneline
 from search.checks import one_of
 from search.select import SELECTORS, Entry, Selector
 from search.types import Part, Score, State
 from store import queries
+from store.errors import StoreError
 from store.imported import is_imported
 from store.rows import Summary
 from store.runs import Run, find_run, list_runs, planned, run_status, sessions
@@ -34,10 +38,17 @@ LEGEND = (
 )
 
 
+class _Output(Console):
+    """Tells the caller that nobody reads any more, where Console would end the program as if it had failed."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def console() -> Console:
     """Standard output. Where it is no terminal, or a narrow one, tables keep the width they need."""
     width = max(shutil.get_terminal_size().columns, LEAST_WIDTH)
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+    return _Output(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
 def table(*columns: str, title: str = "") -> Table:
@@ -74,12 +85,15 @@ def comparison(opened: Database, ids: Sequence[str], title: str = "") -> Table:
     return made
 
 
-def compare(database: str, ids: Sequence[str]) -> int:
+def compare(database: str, ids: Sequence[str], json: bool = False) -> int:
     """What a run or a sweep prints at its end; how many problems failed."""
     from store.database import open_database, public
 
     out = console()
     with open_database(database) as opened:
+        if json:
+            return records.of_runs(opened, ids)
+        file = records.file_of([find_run(opened, each) for each in ids])
         first = find_run(opened, ids[0])
         found = queries.summary(opened, ids[0])
         out.print(comparison(opened, ids, f"{first.spec.problems}: {found.problems} problems"))
@@ -91,6 +105,10 @@ def compare(database: str, ids: Sequence[str]) -> int:
         out.print(f"run {run_id}: {count} problems failed and count as wrong; ponderosa show {run_id}")
     out.print(f"\nruns      {' '.join(ids)}\ndatabase  {public(database)}")
     hints(ids[-1], database)
+    if file:
+        out.print(
+            f"\n# as FILE.yaml, `ponderosa run -f FILE.yaml` repeats {'this' if len(ids) == 1 else 'these'}\n{file}", end=""
+        )
     return sum(count for _, count in failed)
 
 
@@ -105,8 +123,23 @@ def hints(run_id: str, database: str) -> None:
     out.print("          " + 'ponderosa solve "Use 3, 5, 7, 2 to make 24." --strategy beam --tree')
 
 
-def show_run(opened: Database, wanted: str, problem: str | None) -> None:
+def show_file(opened: Database, wanted: str, json: bool = False) -> None:
+    """The spec file that repeats a run."""
     run = find_run(opened, wanted)
+    file = records.file_of([run])
+    if file is None:
+        raise ValueError(f"no spec file repeats run '{run.id}': it was imported, or made by an older version")
+    if json:
+        records.tell({"run": run.id, "file": file})
+    else:
+        sys.stdout.write(file)
+
+
+def show_run(opened: Database, wanted: str, problem: str | None, json: bool = False) -> None:
+    run = find_run(opened, wanted)
+    if json:
+        records.tell(records.of_run(opened, run) if problem is None else _problem(opened, run, problem))
+        return
     if problem is not None:
         _show_problem(opened, run, problem)
         return
@@ -115,7 +148,7 @@ def show_run(opened: Database, wanted: str, problem: str | None) -> None:
     out.print(f"status      {run_status(opened, run)}: {found.done} done, {found.failed} failed, {found.pending} pending")
     if found.pending:
         out.print(f"            the figures are of the {found.done + found.failed} problems that are finished; ", end="")
-        resting = run_status(opened, run) == "interrupted"
+        resting = run_status(opened, run) in ("interrupted", "abandoned")
         out.print(f"`ponderosa resume {run.id}` does the rest" if resting else "the rest is under way")
     parts = ("problems", "generator", "verifier", "strategy")
     if is_imported(run.spec) and run_status(opened, run) != "done":
@@ -196,7 +229,7 @@ def _show_selectors(opened: Database, run: Run) -> None:
     from verifiers.grade import Graders, Verdict
 
     problems = {a.attempt_id: a.problem for a in planned(opened, run.id)}
-    judges = queries.verifiers(opened, run.id)
+    judges = queries.verifiers(opened, run.id, closed=True)
     lacking: set[str] = set()
     hits, ceiling, scored, most, closed = Counter[str](), 0, False, 0, 0
     with Graders() as graders:
@@ -234,14 +267,26 @@ def _show_failures(opened: Database, run: Run) -> None:
             console().print(f"failed     {row.problem}: {escaped(row.error or '', 160)} ({row.tries} tries)")
 
 
-def _show_problem(opened: Database, run: Run, problem: str) -> None:
-    from store.errors import StoreError
+def attempt_at(opened: Database, run: Run, problem: str) -> queries.AttemptRow:
+    """The run's attempt at a problem; StoreError with the nearest where it has no such problem."""
+    attempts = {row.problem: row for row in queries.attempts(opened, run.id)}
+    if problem not in attempts:
+        near = get_close_matches(problem, attempts, n=3, cutoff=0.3)
+        known = f"the nearest are {', '.join(near)}" if near else f"its first are {', '.join([*attempts][:3])}"
+        raise StoreError(f"run '{run.id}' has no problem '{problem}' among its {len(attempts)}; {known}")
+    return attempts[problem]
 
-    found = [row for row in queries.attempts(opened, run.id) if row.problem == problem]
-    if not found:
-        known = ", ".join(row.problem for row in queries.attempts(opened, run.id)[:3])
-        raise StoreError(f"run '{run.id}' has no problem '{problem}'; its first are {known}")
-    (attempt,) = found
+
+def _problem(opened: Database, run: Run, problem: str) -> dict[str, Any]:
+    """One problem's search for machines: the attempt, and its candidates as `candidates --json` has them."""
+    attempt = attempt_at(opened, run, problem)
+    asked = next(a.problem for a in planned(opened, run.id) if a.attempt_id == attempt.id)
+    told = {"run": run.id, "question": asked.prompt, "reference": asked.answer, **asdict(attempt)}
+    return {**told, "tree": [_record(row) for row in queries.tree(opened, attempt.id)]}
+
+
+def _show_problem(opened: Database, run: Run, problem: str) -> None:
+    attempt = attempt_at(opened, run, problem)
     prompt = next(a.problem for a in planned(opened, run.id) if a.attempt_id == attempt.id)
     rows = queries.tree(opened, attempt.id)
     out = console()
@@ -254,7 +299,10 @@ def _show_problem(opened: Database, run: Run, problem: str) -> None:
     out.print(drawn(problem, {row.path: row.text for row in rows}, scores, states, attempt.path))
 
 
-def list_all(opened: Database) -> None:
+def list_all(opened: Database, json: bool = False) -> None:
+    if json:
+        records.tell(*({**records.about(opened, run), "spec": jsonlib.loads(run.spec.json())} for run in list_runs(opened)))
+        return
     made = table("run", "name", "status", "problems", "verifier", "created")
     for run in list_runs(opened):
         made.add_row(
@@ -272,6 +320,8 @@ def list_candidates(opened: Database, wanted: str, problem: str | None, state: s
     if state is not None:
         one_of("state", state, list(State))
     run = find_run(opened, wanted)
+    if problem is not None:
+        attempt_at(opened, run, problem)
     rows = queries.candidates(opened, run.id, problem=problem, limit=limit, state=state)
     out = console()
     if json:
@@ -308,7 +358,10 @@ def _tokens(row: queries.CandidateRow) -> int | None:
     return None if not row.tokens and row.text else row.tokens
 
 
-def list_models() -> None:
+def list_models(json: bool = False) -> None:
+    if json:
+        records.tell(records.models())
+        return
     from pipelines.models import BUNDLED, NAMES, card
 
     out = console()
@@ -330,7 +383,10 @@ def _figures(figures: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def list_strategies() -> None:
+def list_strategies(json: bool = False) -> None:
+    if json:
+        records.tell(records.strategies())
+        return
     from search.strategies import STRATEGIES, resolved
     from verifiers.registry import VERIFIERS
 

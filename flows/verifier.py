@@ -5,35 +5,14 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from verifiers.check import Report
 
-app = typer.Typer(help="Check a reward model before a run depends on it.", no_args_is_help=True, rich_markup_mode=None)
 
-
-@app.callback()
-def verifier() -> None:
-    """Check a reward model before a run depends on it."""
-
-
-@app.command()
-def check(
-    model: Annotated[str, typer.Argument(help="'bundled', a Hugging Face folder or a hub name.")],
-    format: Annotated[str, typer.Option(help="A family by name; else the one that the files tell.", show_default=False)] = "",
-    separator: Annotated[str, typer.Option(help="Of trl: newline or blank-line.", show_default=False)] = "",
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    code: Annotated[str, typer.Option(help="'allow': code that comes with the model may run.")] = "never",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """Which family a reward model is of, and whether it is read as its authors read it.
-
-    Exit code 0: it is; 1: a check failed; 65: no family, or several, or it cannot be loaded.
-    """
+def run(model: str, format: str, separator: str, device: str, dtype: str, code: str, json: bool) -> int:
+    """Examines a model and prints the findings; the exit code."""
     from verifiers.check import examine
 
     report = examine(model, format, separator, device, dtype, code)
@@ -43,7 +22,7 @@ def check(
         _show(report)
     if report.error:
         sys.stderr.write(f"ponderosa: {report.error}\n")
-    raise typer.Exit(report.exit_code)
+    return report.exit_code
 
 
 def _read_by(report: Report) -> str:

@@ -1,38 +1,43 @@
 """The work of a run in plain Python: plan it, solve a shard of its problems, close it. Runs without Prefect.
 
 What crosses these functions is ids and counts; models stay warm in the process; everything else is in the database. Any
-number of processes may work on one run: a shard is leased to one of them at a time, and taken over where that one dies.
+number of processes may work on one run: each takes on shards of it while its time allows. A shard is leased to one of them at
+a time, and taken over where that one dies.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import sqlite3
-import subprocess
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
+from flows.cancelling import heeding
+from flows.extent import Extent, claimed
+from flows.hurry import hurrying
 from flows.parts import weights
+from flows.remote import check as check_remote
+from flows.versions import commit, versions
+from flows.watching import Progress, Sayer, Watcher, nobody, nothing, turns, unsaid, used
 from pipelines.encoders import check_encoder, load_named
+from pipelines.models import fingerprint
+from pipelines.problems import FAMILIES
+from pipelines.problems.jsonl import Check
 from pipelines.problems.load import load_problems
+from pipelines.remote import RemoteModel, is_remote, load_remote
 from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
 from search.tree import Tree, constraint_of
 from search.types import Encoder, Join, Part, Problem, Question, RunSpec, TextGenerator, Verifier
-from store import queries
+from store import queries, queue
 from store.database import Database
 from store.errors import StoreError, Unavailable
 from store.journal import Grade, StoreJournal
-from store.leases import Held, claim, readable, this_process
+from store.leases import STALE, Held, claim, readable, standing, this_process
 from store.runs import (
+    SHARD,
     Planned,
     begin_run,
     close_run,
@@ -42,9 +47,9 @@ from store.runs import (
     planned,
     restart,
     sessions,
-    unreplayable,
 )
 from store.schema import CLOSED, TRIES
+from store.shared import Shared, sources
 from verifiers.canary import canaries
 from verifiers.code import ready
 from verifiers.extract import extractor_for
@@ -56,50 +61,18 @@ if TYPE_CHECKING:
     from pipelines.models import TextModel
 
 CONCURRENCY = 64  # searches held at once: what bounds the memory for finished steps
+SECONDS = 60.0  # after which a task takes on no further problems; it ends when those it has are done
+LEAST = 16  # problems that a task begins with, however long they take: fewer would leave the batch empty
 PAUSE = 2.0  # seconds between two looks at shards that others have
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far a run is. `tokens` are generated tokens."""
-
-    total: int
-    done: int = 0
-    before: int = 0  # of those done: by an earlier shard or process
-    right: int = 0
-    failed: int = 0
-    tokens: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / max(self.seconds, 1e-9)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """By the pace so far; None before the first problem is done."""
-        solved = self.done - self.before
-        return self.seconds / solved * (self.total - self.done) if solved else None
-
-
-Sayer = Callable[[str], None]
-Watcher = Callable[[Progress], None]
-
-
-def _nobody(progress: Progress) -> None:
-    pass
-
-
-def _unsaid(line: str) -> None:
-    pass
+_LOADING = threading.RLock()  # threads that ask for one model load it once
 
 
 @lru_cache(maxsize=3)
-def _generator(name: str, params: tuple[tuple[str, object], ...]) -> TextModel:
+def _generator(name: str, params: tuple[tuple[str, object], ...]) -> TextModel | RemoteModel:
+    if is_remote(name):
+        return load_remote(name, dict(params))
     from pipelines.models import load_generator
 
     return load_generator(name, dict(params))
@@ -110,14 +83,16 @@ def _verifier(name: str, params: tuple[tuple[str, object], ...]) -> tuple[Verifi
     return load_verifier(Part(name, dict(params)))
 
 
-def generator_of(part: Part) -> TextModel:
-    """The loaded generator, kept warm for the process."""
-    return _generator(part.name, tuple(sorted(part.params.items())))
+def generator_of(part: Part) -> TextModel | RemoteModel:
+    """The loaded generator, or the server that was asked what it can do; kept warm for the process."""
+    with _LOADING:
+        return _generator(part.name, tuple(sorted(part.params.items())))
 
 
 def verifier_of(part: Part) -> tuple[Verifier, Join]:
     """The loaded verifier and its join, kept warm for the process."""
-    return _verifier(part.name, _sorted(part))
+    with _LOADING:
+        return _verifier(part.name, _sorted(part))
 
 
 def _sorted(part: Part) -> tuple[tuple[str, object], ...]:
@@ -129,6 +104,16 @@ def _encoder(
     name: str, params: tuple[tuple[str, object], ...], generator: str, like: tuple[tuple[str, object], ...]
 ) -> Encoder:
     return load_named(Part(name, dict(params)), Part(generator, dict(like)))
+
+
+def problems_of(part: Part, check: Check | None = None) -> list[Problem]:
+    """A set's problems; those of a family are drawn once for the process, a file may change. `check` is `load_problems`'s."""
+    return list(_drawn(part.name, _sorted(part))) if part.name in FAMILIES else load_problems(part, check)
+
+
+@lru_cache(maxsize=8)
+def _drawn(name: str, params: tuple[tuple[str, object], ...]) -> tuple[Problem, ...]:
+    return tuple(load_problems(Part(name, dict(params))))
 
 
 def encoder_of(spec: RunSpec) -> Encoder | None:
@@ -148,19 +133,31 @@ def check(spec: RunSpec, problems: bool = True) -> None:
     if spec.encoder is not None:
         check_encoder(spec.encoder)
     if problems and spec.problems.name != "question":
-        ready(load_problems(spec.problems, unreadable))
+        ready(problems_of(spec.problems, unreadable))
     here = weights(spec.generator, spec.verifier, spec.encoder, spec.small)
     if spec.weights != here:
         raise ValueError(f"the run was made with weights '{spec.weights}', and here are '{here}'; start a new run")
+    if is_remote(spec.generator.name):
+        check_remote(spec, generator_of)
+    elif spec.small is not None and is_remote(spec.small.name):
+        raise ValueError("a smaller sibling on a server has other tokens than the generator here; give --small a local model")
 
 
-def plan(database: Database, spec: RunSpec, name: str = "") -> list[Planned]:
+def plan(database: Database, spec: RunSpec, name: str = "", shard: int = SHARD) -> list[Planned]:
     """Writes the run and its attempts, or finds them; every attempt of the run, done ones too."""
     check(spec)
-    return begin_run(database, spec, load_problems(spec.problems), environment(spec), name)
+    return begin_run(database, spec, problems_of(spec.problems), environment(spec), name, shard)
 
 
-def join(database: Database, spec: RunSpec, say: Sayer = _unsaid) -> None:
+def submit(database: Database, spec: RunSpec, name: str = "", shard: int = SHARD) -> bool:
+    """Writes the run for workers to do; whether there is anything left to do. Nothing is loaded, and the run's environment is
+    that of the first worker."""
+    check(spec)
+    begin_run(database, spec, problems_of(spec.problems), {}, name, shard)
+    return queue.enqueue(database, spec.id)
+
+
+def join(database: Database, spec: RunSpec, say: Sayer = unsaid) -> None:
     """Records that this process works on the run, and says where its code or versions are others than the run's first."""
     here = environment(spec)
     known = sessions(database, spec.id)
@@ -171,9 +168,23 @@ def join(database: Database, spec: RunSpec, say: Sayer = _unsaid) -> None:
         say(f"note: this is not what the run was begun with: {', '.join(other)}; what it has is checked against its journal")
     if (told := here.get("canaries", "")).startswith("warning"):
         say(told)
+    if long := _too_long(database, spec):
+        say(f"note: {len(long)} problems have prompts longer than the model's context and will fail, the first is '{long[0]}'")
 
 
-def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verifier: tuple[Verifier, Join]) -> Search:
+def _too_long(database: Database, spec: RunSpec) -> list[str]:
+    """The open problems whose prompts leave no room in the generator's context. No token is shorter than a byte."""
+    model = generator_of(spec.generator)
+    context = getattr(model.engine, "context", None)
+    if context is None:
+        return []
+    problems = (a.problem for a in planned(database, spec.id) if not a.closed)
+    return [p.id for p in problems if len(p.prompt.encode()) >= context and len(model.encode(p.prompt)) >= context]
+
+
+def search_of(
+    key: int, problem: Problem, spec: RunSpec, model: TextModel | RemoteModel, verifier: tuple[Verifier, Join]
+) -> Search:
     """One attempt at one problem. What the search gets of the problem is its question."""
     tree = Tree(
         question=Question(problem.id, problem.prompt, model.encode(problem.prompt)),
@@ -189,26 +200,48 @@ def search_of(key: int, problem: Problem, spec: RunSpec, model: TextModel, verif
         constraint=constraint_of(spec),
         encode=model.plainly,
         render=model.encode,
+        texts=isinstance(model, RemoteModel),
     )
     return Search(key, tree, build(spec.strategy))
 
 
 def solve(
-    problems: Sequence[tuple[int, Problem]],
+    problems: Iterable[tuple[int, Problem]],
     spec: RunSpec,
     journal: Journal | None = None,
     concurrency: int = CONCURRENCY,
     pulse: Callable[[], None] | None = None,
+    over: Callable[[TextGenerator], TextGenerator] | None = None,
+    under_way: dict[int, Tree] | None = None,
 ) -> Iterator[Outcome]:
-    """Searches for keyed problems, all batched together; outcomes as they end. `pulse` is called at every turn."""
+    """Searches for keyed problems, all batched together; outcomes as they end. `pulse` is called at every turn; `over` may put
+    something before the generator; `under_way` is given the tree of each search that begins."""
     model, verifier = generator_of(spec.generator), verifier_of(spec.verifier)
-    driver = Driver(_engines(spec, model), verifier[0], journal or NoJournal(), concurrency, encoder=encoder_of(spec))
+    engine = _engines(spec, model)
+    driver = Driver(
+        engine if over is None else over(engine), verifier[0], journal or NoJournal(), concurrency, encoder=encoder_of(spec)
+    )
     if pulse is not None:
         driver.pulse = pulse
-    return driver.drive(search_of(key, problem, spec, model, verifier) for key, problem in problems)
+    searches = (search_of(key, problem, spec, model, verifier) for key, problem in problems)
+    return driver.drive(searches if under_way is None else _noted(searches, under_way))
 
 
-def _engines(spec: RunSpec, model: TextModel) -> TextGenerator:
+def _noted(searches: Iterator[Search], trees: dict[int, Tree]) -> Iterator[Search]:
+    for search in searches:
+        trees[search.key] = search.tree
+        yield search
+
+
+def sharing(database: Database, spec: RunSpec) -> Callable[[TextGenerator], TextGenerator]:
+    """What puts the rows of other runs, where they are the ones asked for, before a generator."""
+    # without a fingerprint two runs of one name may be of two models
+    known = not is_remote(spec.generator.name) and bool(fingerprint(spec.generator.name, "generator"))
+    runs = sources(database, spec, environment(spec), known)
+    return lambda engine: Shared(engine, database, runs) if runs else engine
+
+
+def _engines(spec: RunSpec, model: TextModel | RemoteModel) -> TextGenerator:
     """What answers Extend: the generator, and where the run has one its smaller sibling."""
     if spec.small is None:
         return model.engine
@@ -224,60 +257,82 @@ def work_shard(
     database: Database,
     spec: RunSpec,
     shard: int,
-    watch: Watcher = _nobody,
+    watch: Watcher = nobody,
     progress: Progress | None = None,
     owner: str = "",
+    pulse: Callable[[], None] = nothing,
 ) -> Progress | Held:
-    """Solves, grades and stores the attempts of one shard that are still to be done; Held where another process has it.
+    """`work_extent` of one shard alone; Held where another process has it."""
+    return work_extent(database, spec, [shard], watch, progress, owner, pulse=pulse)
+
+
+def work_extent(
+    database: Database,
+    spec: RunSpec,
+    shards: Sequence[int],
+    watch: Watcher = nobody,
+    progress: Progress | None = None,
+    owner: str = "",
+    seconds: float = SECONDS,
+    share: bool = False,
+    pulse: Callable[[], None] = nothing,
+    going: Callable[[], bool] = lambda: True,
+) -> Progress | Held:
+    """Solves, grades and stores what is still to be done of some of the shards: of as many as keep a batch full for `seconds`.
+    Held where other processes have them all. With `share`, what other runs have generated is not generated again.
 
     What an earlier process was answered is replayed, and its searches go on from there. An attempt that fails is tried again,
     alone, at the end; after three tries it has failed. Raises Diverged, at the end, where searches are not those of their
-    journals; these stay as they are.
+    journals; these stay as they are. `pulse` is called at every turn; what it raises ends the work. No further shards
+    are taken on where `going` says no.
     """
-    lease = claim(database, spec.id, shard, owner)
+    lease = claimed(database, spec.id, shards, owner)
     if isinstance(lease, Held):
         return lease
-    with lease.kept():
-        due = {a.attempt_id: a for a in planned(database, spec.id, shard) if not a.closed}
-        ready(a.problem for a in due.values())
-        progress = progress or Progress(total=len(due))
-        restart(database, [i for i in unreplayable(database, spec.id) if i in due], lease)
-        verifier, join = verifier_of(spec.verifier)
-        # those that failed here, or that two workers have died of, run alone, so that they take no other with them; a first
-        # death may have been the machine's
-        batches = deque([[a for a in due.values() if a.tries < 2], *([a] for a in due.values() if a.tries >= 2)])
+    verifier, join = verifier_of(spec.verifier)  # loading is not to be broken off
+    encoder_of(spec)
+    with lease.kept(), heeding(database, spec.id) as uncancelled, Graders() as graders:
+        over = sharing(database, spec) if share else None
+        free = [s for s in shards if f"{spec.id}/{s}" != lease.shard]
+        extent = Extent(database, spec, lease, free, seconds, going, CONCURRENCY, LEAST)
+        progress = progress or Progress(total=0)
+        trees: dict[int, Tree] = {}
+
+        def called() -> None:
+            uncancelled()
+            pulse()
+
+        turn = turns(lease.touch, called, trees, progress, watch)
         diverged: list[str] = []
-        with (
-            Graders() as graders,
-            StoreJournal(
-                database,
-                {i: i for i in due},
-                verifier=verifier.name,
-                join=join,
-                encoder=str(spec.encoder or ""),
-                lease=lease,
-                judge=lambda outcome: _graded(graders, due[outcome.search.key].problem, outcome),
-                tries={i: a.tries for i, a in due.items()},
-                most_tries=TRIES,
-            ) as journal,
-        ):
-            tries = {i: a.tries for i, a in due.items()}
-            while batches:
-                searches = [(a.attempt_id, a.problem) for a in batches.popleft()]
-                for outcome in solve(searches, spec, journal, pulse=lease.touch):
-                    attempt = due[outcome.search.key]
+        journal_of = StoreJournal(
+            database,
+            extent.ids,
+            verifier=verifier.name,
+            join=join,
+            encoder=str(spec.encoder or ""),
+            lease=lease,
+            judge=lambda outcome: _graded(graders, extent.due[outcome.search.key].problem, outcome),
+            tries=extent.before,
+            most_tries=TRIES,
+        )
+        with journal_of as journal, hurrying():
+            for batch in extent.batches():
+                for outcome in solve(batch, spec, journal, pulse=turn, over=over, under_way=trees):
+                    attempt = extent.due[outcome.search.key]
+                    del trees[outcome.search.key]
+                    progress.total = max(progress.total, len(extent.due))
                     if isinstance(outcome.exception, Diverged):
                         diverged.append(f"problem {attempt.problem.id}: {outcome.exception}")
                         continue
-                    if outcome.choice is None:
-                        tries[attempt.attempt_id] += 1
-                        if tries[attempt.attempt_id] < TRIES:
-                            batches.append([attempt])
-                            continue
+                    if outcome.choice is None and extent.again(attempt):
+                        continue
                     progress.done += 1
                     progress.right += journal.right(outcome.search.key)
                     progress.failed += outcome.choice is None
                     progress.tokens += outcome.search.tree.usage.generated_tokens
+                    if (part := used(outcome.search.tree)) is not None:
+                        progress.spent, progress.bounded = progress.spent + part, progress.bounded + 1
+                    progress.under_way = sum(tree.usage.generated_tokens for tree in trees.values())
                     watch(progress)
     if diverged:
         raise Diverged(_parted(database, spec, diverged))
@@ -288,7 +343,7 @@ def _parted(database: Database, spec: RunSpec, diverged: Sequence[str]) -> str:
     began = find_run(database, spec.id).environment.get("commit", "")
     return (
         f"{len(diverged)} searches of run {spec.id} are not those of their journals, and were left as they are "
-        f"({diverged[0]}). The run was begun with commit {began or 'unknown'}, this is {_commit() or 'unknown'}: go on with "
+        f"({diverged[0]}). The run was begun with commit {began or 'unknown'}, this is {commit() or 'unknown'}: go on with "
         f"that one, or give up what is stored of them with `ponderosa resume {spec.id} --restart`"
     )
 
@@ -302,24 +357,41 @@ def _graded(graders: Graders, problem: Problem, outcome: Outcome) -> Grade:
     return Grade(verdict.value, verdict is Verdict.CORRECT, grader)
 
 
-def evaluate(database: Database, spec: RunSpec, name: str = "", watch: Watcher = _nobody, say: Sayer = _unsaid) -> str:
+def evaluate(
+    database: Database,
+    spec: RunSpec,
+    name: str = "",
+    watch: Watcher = nobody,
+    say: Sayer = unsaid,
+    shard: int = SHARD,
+    share: bool = False,
+) -> str:
     """A whole run in this process; its id. Running the same spec again goes on with what is missing."""
-    plan(database, spec, name)
-    resume(database, spec, watch, say)
+    plan(database, spec, name, shard)
+    resume(database, spec, watch, say, share)
     return spec.id
 
 
-def resume(database: Database, spec: RunSpec, watch: Watcher = _nobody, say: Sayer = _unsaid) -> None:
+def resume(database: Database, spec: RunSpec, watch: Watcher = nobody, say: Sayer = unsaid, share: bool = False) -> None:
     """Does what is left of a run that is in the database, beside any other process that does."""
+    queue.begin(database, spec.id)
     join(database, spec, say)
     progress = started(database, spec.id)
     with closing(database, spec.id):
-        through(database, spec.id, lambda shard: work_shard(database, spec, shard, watch, progress), say)
+        through(database, spec.id, lambda shards: work_extent(database, spec, shards, watch, progress, share=share), say)
 
 
 @contextmanager
 def closing(database: Database, run_id: str) -> Iterator[None]:
     """Ends the run as it stands after the block, unless the database itself failed in it."""
+    with broken_off(database, run_id):
+        yield
+    close_run(database, run_id)
+
+
+@contextmanager
+def broken_off(database: Database, run_id: str) -> Iterator[None]:
+    """Ends the run as it stands where the block raises, unless it is the database that failed."""
     try:
         yield
     except StoreError:
@@ -328,7 +400,6 @@ def closing(database: Database, run_id: str) -> Iterator[None]:
         with suppress(StoreError):  # what ended it is what matters
             close_run(database, run_id, patience=5.0)
         raise
-    close_run(database, run_id)
 
 
 def started(database: Database, run_id: str) -> Progress:
@@ -352,43 +423,33 @@ def begin_again(database: Database, run_id: str) -> None:
             lease.release()
 
 
-def through(database: Database, run_id: str, solve: Callable[[int], object], say: Sayer = _unsaid) -> None:
+def through(database: Database, run_id: str, solve: Callable[[list[int]], object], say: Sayer = unsaid) -> None:
     """Has every shard of a run solved: by this process, or by another that has it. Waits for those, and takes over from
-    what dies. `solve` gives Held for a shard that another process has."""
+    what dies. `solve` is given the shards that are to be had, and solves some of them."""
     said = False
     while shards := open_shards(database, run_id):
-        results = [solve(shard) for shard in shards]
-        held = [each for each in results if isinstance(each, Held)]
-        if len(held) == len(shards):
-            if not said:
-                said = True
-                owners = ", ".join(sorted({readable(each.owner) for each in held}))
-                say(f"waiting for {len(held)} of the run's shards that other processes have ({owners})")
-            time.sleep(PAUSE)
+        queue.refuse_cancelled(database, run_id)
+        free, held = standing(database, run_id, shards, STALE)
+        if free:
+            solve(free)
+            continue
+        if not said:
+            said = True
+            owners = ", ".join(sorted({readable(each.owner) for each in held}))
+            say(f"waiting for {len(held)} of the run's shards that other processes have ({owners})")
+        time.sleep(PAUSE)
 
 
 def environment(spec: RunSpec) -> dict[str, str]:
     """What a result depends on beside its spec. Loads the generator, to know what it computes in."""
-    names = ("torch", "transformers", "tokenizers", "numpy", "numba", "prefect", "sqlalchemy", "psycopg", "math-verify")
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    engine = generator_of(spec.generator).engine
+    model = generator_of(spec.generator)
+    engine = model.engine
     return {
-        **found,
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "system": platform.system(),
+        **versions(),
         "device": str(getattr(engine, "device", "unknown")),
-        "dtype": str(spec.generator.params.get("dtype", "float32")),
+        "dtype": str(spec.generator.params.get("dtype", "float32")) if not is_remote(spec.generator.name) else "unknown",
         "path": type(getattr(engine, "forward", engine)).__name__,
-        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
-        "commit": _commit(),
+        **({"server": str(model.engine.traits)} if isinstance(model, RemoteModel) else {}),
         **({"canaries": _canaries(spec.verifier.name, _sorted(spec.verifier))} if judges(spec.verifier) else {}),
     }
 
@@ -398,23 +459,3 @@ def _canaries(name: str, params: tuple[tuple[str, object], ...]) -> str:
     """What a generative verifier makes of null answers: a warning where it accepts too many."""
     found = canaries(*_verifier(name, params))
     return found.warning or str(found)
-
-
-def _processor() -> str:
-    """The CPU's name, or what the platform says of it."""
-    try:
-        lines = FilePath("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-@lru_cache(maxsize=1)
-def _commit() -> str:
-    """The commit the code was taken from, with "+" where files differ from it; empty outside a checkout."""
-    here = FilePath(__file__).resolve().parent
-    ask = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=10"]
-    try:
-        return subprocess.run(ask, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

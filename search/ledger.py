@@ -21,6 +21,7 @@ class Usage:
     drafted_tokens: int = 0  # guessed ahead and checked by the generator's model
     accepted_tokens: int = 0  # of the drafted: those that the model would have drawn itself
     small_tokens: int = 0  # of the generated: by the smaller sibling
+    shared_tokens: int = 0  # of the generated: read from another run's rows, charged as if generated here
     candidates: int = 0
     verifier_passes: int = 0
     verifier_tokens: int = 0
@@ -29,6 +30,7 @@ class Usage:
     flops: float = 0.0  # 2 x parameters x tokens, generator, verifier and encoder
     queue_seconds: float = 0.0
     generate_seconds: float = 0.0
+    shared_seconds: float = 0.0  # of the generating: charged for shared tokens, and not spent again
     verify_seconds: float = 0.0
     embed_seconds: float = 0.0
     store_seconds: float = 0.0
@@ -45,10 +47,12 @@ class Usage:
         self.drafted_tokens += reply.drafted_tokens
         self.accepted_tokens += reply.accepted_tokens
         self.small_tokens += reply.small_tokens
+        self.shared_tokens += reply.shared_tokens
         self.candidates += len(reply.steps)
         self.flops += reply.flops
         self.queue_seconds += reply.queue_seconds
         self.generate_seconds += reply.seconds
+        self.shared_seconds += reply.shared_seconds
 
     def verified(self, reply: Readings) -> None:
         """Charges a verifier's reply."""

@@ -78,6 +78,7 @@ class Tree:
     constraint: Callable[[str], bool] | None = None  # whether a step's text is allowed
     encode: Encode = _no_tokenizer  # a text as the generator's tokens
     render: Encode = _no_tokenizer  # a question of one's own as a prompt's tokens
+    texts: bool = False  # whether rows carry their text beside its tokens: for a generator that is asked in text
     usage: Usage = field(default_factory=Usage)
     candidates: dict[Path, Candidate] = field(default_factory=dict)
     scores: dict[Path, Score] = field(default_factory=dict)
@@ -195,6 +196,7 @@ class Tree:
             raise ValueError(f"{len(begins)} beginnings were given for {sum(counts)} rows")
         asked = None if prompt is None else self.render(prompt)
         rows = [] if self._exhausted else self._rows(paths, counts, until, tokens, begins, asked)
+        rows = [replace(row, text=self._spoken(parent_of(row.path), prompt)) for row in rows] if self.texts else rows
         if not rows:
             return ()
         allowance = self._left(self.budget.tokens, self.usage.generated_tokens)
@@ -218,6 +220,13 @@ class Tree:
             if prompt is not None:
                 self.prompts[candidate.path] = prompt
         return tuple(minted)
+
+    def _spoken(self, parent: Path, prompt: str | None) -> tuple[str, str]:
+        """The question that a child of this candidate answers, and what was said to it so far."""
+        if prompt is not None:
+            return prompt, ""
+        own = next((self.prompts[p] for p in reversed(lineage(parent)) if p in self.prompts), self.question.text)
+        return own, self.text(parent)
 
     def _allowed(self, step: Step) -> Step:
         """A step that ended by itself against the constraint counts as not ended: nothing goes on from it, and it has no

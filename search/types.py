@@ -324,6 +324,7 @@ class Row:
     prefix: tuple[int, ...]
     limit: int
     begin: tuple[int, ...] = ()  # tokens that the continuation begins with: given, not drawn, and charged as any
+    text: tuple[str, str] | None = None  # the question and what was said after it, for a generator that is asked in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +372,8 @@ class Extension:
     drafted_tokens: int = 0  # guessed ahead and checked by the model
     accepted_tokens: int = 0  # of the drafted: those that the model would have drawn itself
     small_tokens: int = 0  # of the generated: by the smaller sibling
+    shared_tokens: int = 0  # of the generated: read from another run's rows, charged as if generated here
+    shared_seconds: float = 0.0  # of the seconds: what they had cost there
     flops: float = 0.0
     queue_seconds: float = 0.0
     seconds: float = 0.0  # this request's share of the generator's time
@@ -521,7 +524,7 @@ class Budget:
 # Fields of RunSpec, Sampling and Budget that the first runs did not have: off, they are not in the JSON, and old ids stay.
 _ADDED_LATER = {
     *("stops", "repetition_penalty", "mirostat_tau", "mirostat_eta", "confidence", "flops", "seconds"),
-    *("encoder", "small", "momentum", "constraint"),
+    *("encoder", "small", "momentum", "constraint", "slot"),
 }
 
 
@@ -543,6 +546,7 @@ class RunSpec:
     encoder: Part | None = None  # for strategies that embed; None: none
     small: Part | None = None  # the generator's smaller sibling, for strategies that switch; None: none
     constraint: str = ""  # a regular expression that must be found in each step's text; "": none
+    slot: str = ""  # SCHEDULE@UTC of a scheduled run: what makes two nights of one spec two runs; "": none
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.step_tokens < 1:

@@ -39,6 +39,7 @@ CHECKS = {
     "ledger": "each entry of the cost ledger is the sum over the attempt's rows",
     "tree": "each candidate's parent is there, above it, and its depth is that of its path",
     "scores": "each score is a number in [0, 1] joined from its parts, or none with a reason",
+    "slots": "a slot that has been run has a run of its own, and one that is done has one that is done",
     "tokens": "packed tokens and statistics have the length that the step says",
 }
 
@@ -75,7 +76,8 @@ def audit(db: Database, run_id: str | None = None) -> Report:
     with db.read() as connection:
         for fault in _file(connection):
             report.add(fault)
-        for fault in (*_counts(connection, run_id), *_keys(connection, run_id), *_names(connection, run_id)):
+        whole = (_counts, _keys, _names, _slots)
+        for fault in (fault for look in whole for fault in look(connection, run_id)):
             report.add(fault)
         imported = _imported(connection)
         for attempts in _batches(connection, run_id):
@@ -156,6 +158,25 @@ def _names(connection: Connection, run_id: str | None) -> Iterator[Fault]:
         digest = problem_key(Problem(row.id, row.prompt, row.answer, row.source))
         if digest != row.key:
             yield Fault("names", f"problem {row.id}", f"its key is {row.key}, and the hash of what it says {digest}")
+
+
+def _slots(connection: Connection, run_id: str | None) -> Iterator[Fault]:
+    run, slot = schema.run.c, schema.slot.c
+    asked = select(schema.slot, run.status.label("run_status"), run.spec).outerjoin_from(
+        schema.slot, schema.run, slot.run_id == run.id
+    )
+    seen: set[str] = set()
+    for row in connection.execute(asked if run_id is None else asked.where(slot.run_id == run_id)):
+        where = f"slot {row.schedule}@{row.slot_utc}"
+        if row.status not in schema.SLOT_STATUSES:
+            yield Fault("slots", where, f"unknown status {row.status}")
+        if row.status == "done" and row.run_status != "done":
+            yield Fault("slots", where, f"it is done, and its run {row.run_id} is {row.run_status or 'not there'}")
+        if row.run_id in seen:
+            yield Fault("slots", where, f"its run {row.run_id} is another slot's too")
+        if row.spec is not None and json.loads(row.spec).get("slot") != f"{row.schedule}@{row.slot_utc}":
+            yield Fault("slots", where, f"its run {row.run_id} is of '{json.loads(row.spec).get('slot', '')}'")
+        seen |= {row.run_id} - {None}
 
 
 # ---------------------------------------------------------------------------------------------------------- one attempt

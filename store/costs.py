@@ -25,6 +25,8 @@ FIELDS = {
         "drafted_tokens": "drafted_tokens",
         "accepted_tokens": "accepted_tokens",
         "small_tokens": "small_tokens",
+        "shared_tokens": "shared_tokens",
+        "shared_seconds": "shared_seconds",
         "flops": "flops",
         "queue_seconds": "queue_seconds",
         "seconds": "generate_seconds",

@@ -23,6 +23,12 @@ class Unavailable(StoreError):
     exit_code = 75  # EX_TEMPFAIL
 
 
+class Cancelled(StoreError):
+    """The run was called off. What it has is kept, and it can be gone on with."""
+
+    exit_code = 130  # as of a command that a person interrupts
+
+
 class LeaseLost(Unavailable):
     """Another process has taken over the shard: nothing of this one's is written any more."""
 

@@ -101,7 +101,8 @@ class _Buffer:
 
 @dataclass(slots=True)
 class StoreJournal:
-    """Writes the searches of one drive. `attempts` gives each search's attempt; a score's value is joined by `join`."""
+    """Writes the searches of one drive. `attempts` gives each search's attempt, and may grow while it writes; a score's value
+    is joined by `join`."""
 
     database: Database
     attempts: Mapping[int, int]  # Search.key -> attempt.id
@@ -121,7 +122,8 @@ class StoreJournal:
     _tried: Counter[int] = field(default_factory=Counter)  # in this drive
     _records: dict[int, Recorded] = field(default_factory=dict)
     _unread: set[int] = field(default_factory=set)  # searches whose journal is still to be read
-    _journaled: set[int] | None = None  # attempts that have replies
+    _journaled: set[int] = field(default_factory=set)  # attempts that have replies
+    _looked: set[int] = field(default_factory=set)  # attempts of which it is known whether they have
     _grades: dict[int, Grade] = field(default_factory=dict)  # by search
 
     def __post_init__(self) -> None:
@@ -134,8 +136,10 @@ class StoreJournal:
         attempt = self.attempts[search]
         self._buffer.started[attempt] = None
         self._forget(search)
-        if self._journaled is None:
-            self._journaled = self.database.consult(self._with_replies)
+        if attempt not in self._looked:  # those that came since the last look, in one go
+            fresh = set(self.attempts.values()) - self._looked
+            self._journaled |= self.database.consult(lambda connection: self._with_replies(connection, fresh))
+            self._looked |= fresh
         if attempt in self._journaled:
             self._unread.add(search)
 
@@ -200,6 +204,8 @@ class StoreJournal:
             "drafted_tokens": reply.drafted_tokens,
             "accepted_tokens": reply.accepted_tokens,
             "small_tokens": reply.small_tokens,
+            "shared_tokens": reply.shared_tokens,
+            "shared_seconds": reply.shared_seconds,
             "flops": reply.flops,
         }
 
@@ -252,7 +258,7 @@ class StoreJournal:
             error = clean(outcome.error or "the search returned no choice")
             self._buffer.tries.append({"at_attempt": attempt, "new_tries": tries, "new_error": error})
             if tries < self.most_tries:
-                if self._journaled is not None and self._replies[search]:
+                if self._replies[search]:
                     self._journaled.add(attempt)
                 self._forget(search)
                 return
@@ -311,9 +317,9 @@ class StoreJournal:
 
         self.database.transact(work)
 
-    def _with_replies(self, connection: Connection) -> set[int]:
+    def _with_replies(self, connection: Connection, ids: set[int]) -> set[int]:
         # by the attempts' range: their number may be over what a statement takes as parameters
-        ids, table = self.attempts.values(), schema.reply.c
+        table = schema.reply.c
         within = table.attempt_id.between(min(ids, default=0), max(ids, default=0))
         return set(connection.scalars(select(table.attempt_id).where(table.number == 0, within)))
 

@@ -42,6 +42,8 @@ _MEANS = (
 _SUMS = (
     "queue_seconds",
     "generate_seconds",
+    "shared_tokens",
+    "shared_seconds",
     "verify_seconds",
     "embed_seconds",
     "store_seconds",
@@ -130,9 +132,11 @@ def tree(db: Database, attempt_id: int) -> list[CandidateRow]:
     return sorted(rows, key=lambda row: order(row.path))
 
 
-def verifiers(db: Database, run_id: str) -> list[str]:
-    """Who has scored a run's candidates, by name."""
+def verifiers(db: Database, run_id: str, closed: bool = False) -> list[str]:
+    """Who has scored a run's candidates, by name; `closed`: those of attempts that are finished."""
     asked = select(_S.verifier).join_from(schema.score, schema.attempt, _S.attempt_id == _A.id).where(_A.run_id == run_id)
+    if closed:
+        asked = asked.where(_A.status.in_(schema.CLOSED))
     with db.read() as connection:
         return list(connection.scalars(asked.distinct().order_by(_S.verifier)))
 

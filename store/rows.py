@@ -38,6 +38,8 @@ class Summary:
     candidates: float | None
     queue_seconds: float
     generate_seconds: float
+    shared_tokens: float  # sum: of the generated, read from another run's rows
+    shared_seconds: float  # of the generating: charged for them, and not spent
     verify_seconds: float
     embed_seconds: float
     store_seconds: float

@@ -20,7 +20,7 @@ from .errors import StoreError, one_of
 from .leases import Lease, is_dead
 from .values import clean, dumps
 
-SHARD = 64  # problems that a worker takes on at a time: a full batch for the generator
+SHARD = 8  # problems of one lease: a worker takes on as many leases as its time allows (store.extents)
 
 Grade = tuple[int, str, bool | None, str]  # attempt id, verdict, correct (None: not decided), grader
 
@@ -73,7 +73,7 @@ def begin_run(
 
     Idempotent: the same spec again finds the same attempts, the finished ones with their status, and sets the run to
     running where any is left. The first environment is kept. Other problems under the same spec are refused. `shard` is how
-    many problems a worker takes on at a time; it is settled with the run.
+    many problems one lease is for; it is settled with the run.
     """
     if not problems:
         raise StoreError(f"run '{spec.id}' has 0 problems; choose a set that has some")
@@ -101,9 +101,17 @@ def begin_run(
 
 
 def join_run(db: Database, run_id: str, owner: str, environment: Mapping[str, Any]) -> None:
-    """Records a process that works on a run: its versions may differ from those of the one that began it."""
-    row = {"run_id": run_id, "owner": owner, "started": _now(), "environment": _json(environment, "the environment")}
-    db.transact(lambda connection: connection.execute(insert(schema.session).values(row)))
+    """Records a process that works on a run: its versions may differ from those of the one that began it. A run that was
+    submitted, with no work done, has the environment of the first that joins it."""
+    row = {"run_id": run_id, "owner": owner, "started": now(), "environment": _json(environment, "the environment")}
+    run = schema.run
+    first = update(run).where(run.c.id == run_id, run.c.environment == "{}").values(environment=row["environment"])
+
+    def work(connection: Connection) -> None:
+        connection.execute(insert(schema.session).values(row))
+        connection.execute(first)
+
+    db.transact(work)
 
 
 def sessions(db: Database, run_id: str) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -224,19 +232,22 @@ def end_run(db: Database, run_id: str, status: str) -> None:
         raise StoreError(f"there is no run '{run_id}'; begin it first")
 
 
-def close_run(db: Database, run_id: str, patience: float = AWAY_SECONDS) -> str:
-    """Ends a run as it stands: done when no attempt is left to do, running while another process has a shard of it, else
-    interrupted. What it is now; a run that had ended before keeps its time."""
+def close_run(db: Database, run_id: str, patience: float = AWAY_SECONDS, resting: str = "interrupted") -> str:
+    """Ends a run as it stands: done when no attempt is left to do, cancelled where it was called off, running while another
+    process has a shard of it, else `resting`. What it is now; a run that had ended before keeps its time."""
     attempt, lease = schema.attempt.c, schema.lease.c
 
     def work(connection: Connection) -> str:
         left = select(func.count()).where(attempt.run_id == run_id, attempt.status.not_in(schema.CLOSED))
         held = select(lease.shard, lease.owner).where(lease.shard.startswith(f"{run_id}/", autoescape=True), lease.owner != "")
+        was = connection.scalar(select(schema.run.c.status).where(schema.run.c.id == run_id).with_for_update())
         if not connection.scalar(left):
             status = "done"
+        elif was == "cancelled":
+            return "cancelled"
         else:
-            status = "running" if any(not is_dead(row.owner) for row in connection.execute(held)) else "interrupted"
-        if connection.scalar(select(schema.run.c.status).where(schema.run.c.id == run_id)) != status:
+            status = "running" if any(not is_dead(row.owner) for row in connection.execute(held)) else resting
+        if was != status:
             _set_status(connection, run_id, status)
         return status
 
@@ -244,13 +255,13 @@ def close_run(db: Database, run_id: str, patience: float = AWAY_SECONDS) -> str:
 
 
 def run_status(db: Database, run: Run) -> str:
-    """A run's status as it is: one whose processes have all died is interrupted, whatever they could still write."""
+    """A run's status as it is: one whose processes have all died is abandoned, whatever they could still write."""
     if run.status != "running":
         return run.status
     lease = schema.lease.c
     held = select(lease.owner).where(lease.shard.startswith(f"{run.id}/", autoescape=True), lease.owner != "")
     owners = db.consult(lambda connection: connection.scalars(held).all())
-    return "running" if any(not is_dead(owner) for owner in owners) else "interrupted"
+    return "running" if any(not is_dead(owner) for owner in owners) else "abandoned"
 
 
 def list_runs(db: Database) -> list[Run]:
@@ -258,7 +269,14 @@ def list_runs(db: Database) -> list[Run]:
     table = schema.run
     with db.read() as connection:
         found = connection.execute(select(table).order_by(table.c.created.desc(), table.c.id)).mappings()
-        return [_run(row) for row in found]
+        return [run_of(row) for row in found]
+
+
+def get_run(db: Database, run_id: str) -> Run | None:
+    """The run of this id; None where it has not been begun."""
+    asked = select(schema.run).where(schema.run.c.id == run_id)
+    row = db.consult(lambda connection: connection.execute(asked).mappings().one_or_none())
+    return None if row is None else run_of(row)
 
 
 def find_run(db: Database, wanted: str) -> Run:
@@ -282,7 +300,8 @@ def find_run(db: Database, wanted: str) -> Run:
 # ------------------------------------------------------------------------------------------------------------ internals
 
 
-def _now() -> str:
+def now() -> str:
+    """UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -302,7 +321,7 @@ def _insert_run(connection: Connection, spec: RunSpec, environment: Mapping[str,
         "name": clean(name),
         "spec": spec.json(),
         "status": "running",
-        "created": _now(),
+        "created": now(),
         "ended": None,
         "environment": _json(environment, "the environment"),
         "problems": problems,
@@ -346,12 +365,13 @@ def _attempts(connection: Connection, spec: RunSpec) -> dict[str, str]:
 
 
 def _set_status(connection: Connection, run_id: str, status: str) -> bool:
-    ended = None if status == "running" else _now()
+    ended = None if status in ("queued", "running") else now()
     changed = update(schema.run).where(schema.run.c.id == run_id).values(status=status, ended=ended)
     return connection.execute(changed).rowcount == 1
 
 
-def _run(row: RowMapping) -> Run:
+def run_of(row: RowMapping) -> Run:
+    """A row of the table as a Run."""
     environment = json.loads(row["environment"])
     spec = RunSpec.from_json(row["spec"])
     return Run(row["id"], row["name"], spec, row["status"], row["created"], row["ended"], environment)

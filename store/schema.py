@@ -26,16 +26,20 @@ from sqlalchemy import (
 
 from search.ledger import Usage
 
-VERSIONS = ("0001", "0002", "0003", "0004")  # oldest first; the last is what this code reads and writes
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006")  # oldest first; the last is what this code reads and writes
 HEAD = VERSIONS[-1]
 VERSION_TABLE = "ponderosa_version"
 
-RUN_STATUSES = ("running", "done", "failed", "interrupted")
+RUN_STATUSES = ("queued", "running", "done", "failed", "interrupted", "cancelled")
 ATTEMPT_STATUSES = ("pending", "running", "done", "failed")
 CLOSED = ("done", "failed")  # attempts that are not run again
 TRIES = 3  # of one attempt, after which it has failed
 KINDS = ("extend", "verify", "embed")
+SCHEDULE_STATUSES = ("active", "paused")
+SLOT_STATUSES = ("queued", "running", "done", "failed", "missed", "skipped")
+OPEN_SLOTS = ("queued", "running")  # slots that have still to be run
 VERDICTS = ("correct", "wrong", "unparsed", "timeout", "error", "none")
+RESCORES = ("verifier", "grader")
 LEDGER = tuple(f.name for f in fields(Usage))
 
 metadata = MetaData(
@@ -142,9 +146,31 @@ score = Table(
     Column("parts", Text, nullable=False),  # JSON: a value for each step of the path
     Column("reason", Text, nullable=False),
     Column("join_rule", Text, nullable=False),  # how parts became value: search.types.Join
-    Column("reply", Integer),  # reply.number: what gave it; NULL = a bound refused the question
+    Column("reply", Integer),  # reply.number: what gave it; NULL = no search asked: a bound refused it, or it was given later
     Column("number", Integer, nullable=False),  # order of scoring in the attempt, from 0
     ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"]),
+)
+
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("attempt_id", Integer, primary_key=True, autoincrement=False),
+    Column("path", Text, primary_key=True),
+    Column("grader", Text, primary_key=True),
+    Column("verdict", Text, nullable=False),  # VERDICTS
+    Column("correct", Boolean),  # NULL = not decided
+    ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"]),
+)
+
+rescore = Table(
+    "rescore",
+    metadata,
+    Column("run_id", Text, ForeignKey("run.id"), primary_key=True),
+    Column("kind", Text, primary_key=True),  # RESCORES
+    Column("name", Text, primary_key=True),  # as in score.verifier or verdict.grader
+    Column("weights", Text, nullable=False),  # fingerprints of the verifier's models; '' = it has none
+    Column("created", Text, nullable=False),
+    Column("environment", Text, nullable=False),  # JSON: as the run's
 )
 
 embedding = Table(
@@ -173,7 +199,7 @@ reply = Table(
 lease = Table(
     "lease",
     metadata,
-    Column("shard", Text, primary_key=True),  # RUN/SHARD
+    Column("shard", Text, primary_key=True),  # RUN/SHARD; of a slot: slot SCHEDULE@UTC/0
     Column("owner", Text, nullable=False),  # '' = nobody
     Column("epoch", Integer, nullable=False),  # rises with each owner; a write of an old epoch is refused
     Column("heartbeat", Double, nullable=False),  # seconds since 1970 by the database's clock
@@ -188,5 +214,41 @@ session = Table(
     Column("owner", Text, nullable=False),  # the process
     Column("started", Text, nullable=False),
     Column("environment", Text, nullable=False),  # JSON: as the run's, but of this process
+    Index(None, "run_id"),
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cron", Text),  # five fields; NULL = an interval
+    Column("every", Integer),  # seconds; NULL = cron
+    Column("anchor", Text, nullable=False),  # what intervals are counted from
+    Column("zone", Text, nullable=False),  # IANA name: what cron's hours are of
+    Column("spec", Text, nullable=False),  # RunSpec.json() without weights and slot
+    Column("seeds", Text, nullable=False),  # same = each slot samples with the spec's seed; slot = with one of its own
+    Column("catch_up", Text, nullable=False),  # of slots that came while nothing ran: latest, all, none
+    Column("overlap", Text, nullable=False),  # of a slot that comes while the one before is open: skip, queue
+    Column("bar", Double),  # accuracy below which an alarm is raised; NULL = none
+    Column("bar_by", Text, nullable=False),  # what must be below it: point = the accuracy; upper = its interval's upper end
+    Column("hook", Text, nullable=False),  # command that is run on an alarm; '' = none
+    Column("status", Text, nullable=False),  # SCHEDULE_STATUSES
+    Column("created", Text, nullable=False),
+    Column("since", Text, nullable=False),  # slots up to this time are not its own: when it was made, or last resumed
+)
+
+slot = Table(
+    "slot",
+    metadata,
+    Column("schedule", Text, ForeignKey("schedule.name"), primary_key=True),
+    Column("slot_utc", Text, primary_key=True),  # 2026-11-21T02:00:00Z: sorts as time does
+    Column("status", Text, nullable=False),  # SLOT_STATUSES
+    Column("reason", Text, nullable=False),  # why it was missed or skipped, has failed, or was begun again; '' = none
+    Column("run_id", Text),  # run.id, which the run has when it begins; NULL = not known yet, or none
+    Column("noticed", Text, nullable=False),  # when it was recorded
+    Column("begun", Text),  # when it was last begun
+    Column("ended", Text),
+    Column("tries", Integer, nullable=False, server_default="0"),  # begun so often; a stop by a signal does not count
+    Column("alarm", Text),  # what was told of its run, and what became of the hook; NULL = no alarm
     Index(None, "run_id"),
 )

@@ -1,13 +1,15 @@
 """Makes the asserts of the shared laws tell what they compared, and keeps torch to one thread: the tests' models are tiny, and
 threads that wait for each other make them ten times as slow where the machine is busy. Tests of threads ask for them.
 
-Fixtures: `postgres`, a server, started when the first test asks for it; `where`, a new empty database of each kind."""
+Fixtures: `postgres`, a server, started when the first test asks for it; `where`, a new empty database of each
+kind; `command`, the command line in this process."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import command, ponderosa  # noqa: F401  fixtures
 from postgres import NoServer, Postgres
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it

@@ -6,7 +6,7 @@
         stage.run(where)                                # another goes on
         stage.check_end(where)                          # every row is as in a run that nobody disturbed
 
-A worker is a forked child that runs the real `work_shard` over a database, with the small language of the fakes or with the
+A worker is a forked child that runs the real `work_extent` over a database, with the small language of the fakes or with the
 bundled models. It is forked by a process of its own, which has one thread and nothing open: a fork of the tests' process would
 take along whatever other tests have left there. Commit points are numbered as they come: just before each transaction
 commits, and just after. What a worker does it writes to a file at once, so that it is known of one that was killed.
@@ -41,7 +41,8 @@ from postgres import Postgres
 from sqlalchemy import Connection, delete, event, func, insert, select, text
 from sqlalchemy.engine import Engine
 
-from flows import cli, work
+from flows import extent, work
+from flows.cli import entry
 from search.drive import Driver
 from search.strategies import STRATEGIES
 from search.tree import Tree
@@ -294,13 +295,13 @@ Say = Callable[..., None]
 def _prepare(job: Job, say: Say) -> None:
     """Puts the probes in. The process ends with the job, so nothing is put back."""
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, cli._stop)  # as the command does
+        signal.signal(each, entry._stop)  # as the command does
     if job.model == "fake":
         STRATEGIES["failing"] = Failing
         work.generator_of = lambda part: FakeModel(FakeGenerator(width=3, order="mixed"))  # type: ignore[assignment, return-value]
         work.verifier_of = lambda part: (FakeVerifier(by_text), Join.MIN)  # type: ignore[assignment]
         work.extractor_for = lambda meta: boxed  # type: ignore[assignment]
-    work.PAUSE = job.look
+    work.PAUSE, work.STALE, extent.STALE = job.look, job.stale, job.stale
     store_database._SERVER_SIDE = re.sub(r"timeout=\d+s", f"timeout={job.idle}s", store_database._SERVER_SIDE)
     _watch_commits(job, say)
     _watch_leases(job, say)
@@ -352,7 +353,7 @@ def _watch_leases(job: Job, say: Say) -> None:
         fence(self, connection, progress)
         say("wrote", self.shard, self.epoch, time.monotonic())  # within the transaction: nobody else's can be between
 
-    work.claim = claim  # type: ignore[assignment]
+    work.claim = extent.claim = claim  # type: ignore[assignment]
     Lease.fence = fenced  # type: ignore[method-assign]
     Lease.kept = lambda self: kept(self, job.beat)  # type: ignore[assignment, method-assign]
 
@@ -395,7 +396,7 @@ def _live(job: Job, say: Say) -> int:
     try:
         _prepare(job, say)
         with open_database(job.where) as database, work.closing(database, job.spec.id):
-            work.through(database, job.spec.id, lambda shard: work.work_shard(database, job.spec, shard))
+            work.through(database, job.spec.id, lambda shards: work.work_extent(database, job.spec, shards))
         say("finished")
         return 0
     except BaseException as error:

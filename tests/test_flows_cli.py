@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command import Command
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -20,22 +21,14 @@ from search.types import Budget, RunSpec, Sampling
 WORD = "Ben has 27 coins. Ben finds 12 more. Ben loses 9. How many coins does Ben have now?"
 
 
-def ponderosa(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "160", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    environment.pop("PONDEROSA_DEBUG", None)
-    return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True, cwd=cwd, env=environment, timeout=240
-    )
-
-
-def test_help_answers_without_torch_and_well_under_a_second() -> None:
+def test_help_answers_without_torch_within_three_tenths_of_a_second() -> None:
     code = (
         "import sys, flows.cli; sys.exit('torch' in sys.modules or 'transformers' in sys.modules or 'prefect' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False).returncode == 0
-    best = min(_seconds("--help") for _ in range(3))
-    bare = min(_seconds(None) for _ in range(3))
-    assert best - bare < 1.0
+    best = min(_seconds("--help") for _ in range(5))
+    bare = min(_seconds(None) for _ in range(5))
+    assert best - bare < 0.3  # seconds of CPU; 0.1 on an idle core
 
 
 def _seconds(argument: str | None) -> float:
@@ -45,47 +38,45 @@ def _seconds(argument: str | None) -> float:
     return os.times().children_user - began[1]
 
 
-def test_solve_gives_the_answer_its_cost_and_why_it_won(tmp_path: Path) -> None:
-    done = ponderosa("solve", WORD, "--strategy", "beam", "--budget", "600", "--tree", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "answer    30" in done.stdout
-    assert "because   best: score" in done.stdout
-    assert "generated tokens" in done.stdout
-    assert "* 0" in done.stdout or "* 1" in done.stdout  # the chosen path in the tree
-    assert "The answer is \\boxed{30}" in done.stdout
+def test_solve_gives_the_answer_its_cost_and_why_it_won(ponderosa: Command) -> None:
+    done = ponderosa("solve", WORD, "--strategy", "beam", "--budget", "600", "--tree")
+    assert done.code == 0, done.err
+    assert "answer    30" in done.out
+    assert "because   best: score" in done.out
+    assert "generated tokens" in done.out
+    assert "* 0" in done.out or "* 1" in done.out  # the chosen path in the tree
+    assert "The answer is \\boxed{30}" in done.out
 
 
-def test_solve_speaks_json_for_machines(tmp_path: Path) -> None:
-    done = ponderosa("solve", WORD, "--strategy", "best-of-n", "--set", "n=4", "--json", cwd=tmp_path)
-    told = json.loads(done.stdout)
+def test_solve_speaks_json_for_machines(ponderosa: Command) -> None:
+    done = ponderosa("solve", WORD, "--strategy", "best-of-n", "--set", "n=4", "--json")
+    told = json.loads(done.out)
     assert told["answer"] == "30"
     assert sum(vote["count"] for vote in told["votes"]) <= 4
     assert told["usage"]["generated_tokens"] > 0
 
 
-def test_a_run_can_be_shown_and_its_candidates_listed(tmp_path: Path) -> None:
-    ran = ponderosa("run", "--problems", "word:count=4", "--strategy", "beam:n=4,keep=2", "--plain", cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    assert "accuracy" in ran.stdout
-    assert "4/4 problems" in ran.stderr
-    shown = ponderosa("show", cwd=tmp_path)
-    assert "4 done, 0 failed, 0 pending" in shown.stdout
-    assert "oracle (any right)" in shown.stdout
-    tree = ponderosa("show", "latest", "--problem", "word-test-0-0", cwd=tmp_path)
-    assert "reference" in tree.stdout
-    listed = ponderosa("candidates", "--json", "--limit", "5", cwd=tmp_path)
-    assert len([json.loads(line) for line in listed.stdout.splitlines()]) == 5
-    pruned = ponderosa("candidates", "--state", "merged", cwd=tmp_path)
-    assert "same step as a sibling" in pruned.stdout
-    assert ponderosa("runs", cwd=tmp_path).stdout.count("done") == 1
+def test_a_run_can_be_shown_and_its_candidates_listed(ponderosa: Command) -> None:
+    ran = ponderosa("run", "--problems", "word:count=4", "--strategy", "beam:n=4,keep=2", "--plain")
+    assert ran.code == 0, ran.err
+    assert "accuracy" in ran.out
+    assert "4/4 problems" in ran.err
+    shown = ponderosa("show")
+    assert "4 done, 0 failed, 0 pending" in shown.out
+    assert "oracle (any right)" in shown.out
+    tree = ponderosa("show", "latest", "--problem", "word-test-0-0")
+    assert "reference" in tree.out
+    listed = ponderosa("candidates", "--json", "--limit", "5")
+    assert len([json.loads(line) for line in listed.out.splitlines()]) == 5
+    pruned = ponderosa("candidates", "--state", "merged")
+    assert "same step as a sibling" in pruned.out
+    assert ponderosa("runs").out.count("done") == 1
 
 
-def test_a_sweep_compares_its_runs_in_one_table(tmp_path: Path) -> None:
-    done = ponderosa(
-        "sweep", "--strategy", "greedy", "--strategy", "best-of-n:n=2", "--problems", "word:count=3", "--plain", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("[0.") >= 2
+def test_a_sweep_compares_its_runs_in_one_table(ponderosa: Command) -> None:
+    done = ponderosa("sweep", "--strategy", "greedy", "--strategy", "best-of-n:n=2", "--problems", "word:count=3", "--plain")
+    assert done.code == 0, done.err
+    assert done.out.count("[0.") >= 2
 
 
 COSTS = ("--flops", "2e12", "--seconds", "1.5")
@@ -95,7 +86,7 @@ COSTS = ("--flops", "2e12", "--seconds", "1.5")
 def test_every_option_of_sampling_and_budget_has_a_flag(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[RunSpec] = []
     monkeypatch.setattr("flows.solve.run", lambda question, spec, tree, json: asked.append(spec))
-    monkeypatch.setattr("flows.cli._evaluate", lambda specs, *_: asked.extend(specs))
+    monkeypatch.setattr("flows.cli.running._evaluate", lambda specs, *_: asked.extend(specs))
     for flags, sampling in (
         ("--temperature 0.6 --top-k 20 --top-p 0.95 --min-p 0.01", Sampling(0.6, 20, 0.95, 0.01)),
         (
@@ -115,12 +106,12 @@ def test_every_option_of_sampling_and_budget_has_a_flag(command: list[str], monk
         assert len(asked) == max(1, command.count("--strategy"))
 
 
-@pytest.mark.parametrize("command", ["models", "strategies"])
-def test_what_there_is_can_be_listed(command: str) -> None:
-    done = ponderosa(command)
-    assert done.returncode == 0
-    for word in {"models": ("generator", "reward"), "strategies": ("astar", "borda", "equation")}[command]:
-        assert word in done.stdout
+@pytest.mark.parametrize("verb", ["models", "strategies"])
+def test_what_there_is_can_be_listed(ponderosa: Command, verb: str) -> None:
+    done = ponderosa(verb)
+    assert done.code == 0
+    for word in {"models": ("generator", "reward"), "strategies": ("astar", "borda", "equation")}[verb]:
+        assert word in done.out
 
 
 BAD = [
@@ -155,51 +146,54 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "says"), BAD, ids=[" ".join(b[0][-2:]) for b in BAD])
-def test_bad_input_gets_one_line_and_its_exit_code(arguments: tuple[str, ...], code: int, says: str, tmp_path: Path) -> None:
-    done = ponderosa(*arguments, cwd=tmp_path)
-    assert done.returncode == code, done.stderr
-    assert says in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in done.stderr
+def test_bad_input_gets_one_line_and_its_exit_code(
+    arguments: tuple[str, ...], code: int, says: str, ponderosa: Command, tmp_path: Path
+) -> None:
+    done = ponderosa(*arguments)
+    assert done.code == code, done.err
+    assert says in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert "Traceback" not in done.err
     assert list(tmp_path.rglob("*.db")) == []  # nothing was begun
 
 
-def test_a_prompt_longer_than_the_context_is_one_line(tmp_path: Path) -> None:
-    done = ponderosa("solve", "coins " * 1500, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "and the model's context 1024" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_a_prompt_longer_than_the_context_is_one_line(ponderosa: Command) -> None:
+    done = ponderosa("solve", "coins " * 1500)
+    assert done.code == 2
+    assert "and the model's context 1024" in done.err
+    assert len(done.err.strip().splitlines()) == 1
 
 
-def test_a_bad_line_of_a_data_file_is_named_by_file_line_and_reason(tmp_path: Path) -> None:
+def test_a_bad_line_of_a_data_file_is_named_by_file_line_and_reason(ponderosa: Command, tmp_path: Path) -> None:
     (tmp_path / "set.jsonl").write_text('{"question": "1+1?", "answer": "#### 2"}\n{"question": "2+2?"}\n')
-    done = ponderosa("run", "--problems", "jsonl:file=set.jsonl", "--plain", cwd=tmp_path)
-    assert done.returncode == 65
-    assert "set.jsonl:2:" in done.stderr
-    assert "answer" in done.stderr
+    done = ponderosa("run", "--problems", "jsonl:file=set.jsonl", "--plain")
+    assert done.code == 65
+    assert "set.jsonl:2:" in done.err
+    assert "answer" in done.err
 
 
-def test_a_folder_without_weights_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_one_line(ponderosa: Command, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text((BUNDLED["generator"] / "config.json").read_text())
-    done = ponderosa("solve", "q", "--generator", "./model", cwd=tmp_path)
-    assert done.returncode == 65
-    assert "has no weights" in done.stderr
+    done = ponderosa("solve", "q", "--generator", "./model")
+    assert done.code == 65
+    assert "has no weights" in done.err
 
 
-def test_a_database_of_another_version_is_one_line_and_is_left_alone(tmp_path: Path) -> None:
-    ponderosa("run", "--problems", "word:count=1", "--strategy", "greedy", "--plain", "-d", "a.db", cwd=tmp_path)
+def test_a_database_of_another_version_is_one_line_and_is_left_alone(ponderosa: Command, tmp_path: Path) -> None:
+    ponderosa("run", "--problems", "word:count=1", "--strategy", "greedy", "--plain", "-d", "a.db")
     connection = sqlite3.connect(tmp_path / "a.db")
     connection.execute("update ponderosa_version set version_num = '9999'")
     connection.commit()
     connection.close()
     before = (tmp_path / "a.db").read_bytes()
-    done = ponderosa("show", "-d", "a.db", cwd=tmp_path)
-    assert done.returncode == 65
-    assert "9999" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    done = ponderosa("show", "-d", "a.db")
+    assert done.code == 65
+    assert "9999" in done.err
+    assert len(done.err.strip().splitlines()) == 1
     assert (tmp_path / "a.db").read_bytes() == before
 
 
-def test_a_traceback_is_there_for_those_who_ask(tmp_path: Path) -> None:
-    assert "Traceback" in ponderosa("--debug", "solve", "q", "--strategy", "none", cwd=tmp_path).stderr
+def test_a_traceback_is_there_for_those_who_ask(ponderosa: Command) -> None:
+    with pytest.raises(ValueError, match="unknown strategy"):  # Python prints it
+        ponderosa("--debug", "solve", "q", "--strategy", "none")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import Command
 from sqlalchemy import text
-from test_flows_cli import ponderosa
 from test_store_fakes import drive_all, make_problems, make_spec, new_database, stored_run
 
 from flows import work
@@ -201,19 +201,19 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_command_compares_every_later_side_with_the_first(ran: Path) -> None:
+def test_the_command_compares_every_later_side_with_the_first(ponderosa: Command, ran: Path) -> None:
     done = ponderosa("compare", "one", "six+six-1", "six", "-d", "a.db", cwd=ran)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("problems  4 that all have finished; fewer than 30, so the intervals say little")
-    assert done.stdout.count("McNemar") == 1  # not for a group of seeds
-    assert done.stdout.count("Holm") == 2
-    assert done.stdout.count("of its 6 solutions") == 2 or "alone costs more" in done.stdout
+    assert done.code == 0, done.err
+    assert done.out.startswith("problems  4 that all have finished; fewer than 30, so the intervals say little")
+    assert done.out.count("McNemar") == 1  # not for a group of seeds
+    assert done.out.count("Holm") == 2
+    assert done.out.count("of its 6 solutions") == 2 or "alone costs more" in done.out
 
 
-def test_the_command_speaks_json_for_machines(ran: Path) -> None:
+def test_the_command_speaks_json_for_machines(ponderosa: Command, ran: Path) -> None:
     done = ponderosa("compare", "six", "six-1", "--json", "--cost", "flops", "-d", "a.db", cwd=ran)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
     [pair] = told["comparisons"]
     assert (told["problems"], told["few"], len(told["sides"])) == (4, True, 2)
     assert pair["difference"][0] == pytest.approx(pair["second"] - pair["first"])
@@ -232,15 +232,17 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "says"), BAD, ids=[" ".join(b[0]) for b in BAD])
-def test_bad_comparisons_get_one_line_and_their_exit_code(ran: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
+def test_bad_comparisons_get_one_line_and_their_exit_code(
+    ponderosa: Command, ran: Path, arguments: tuple[str, ...], code: int, says: str
+) -> None:
     done = ponderosa("compare", *arguments, "-d", "a.db", cwd=ran)
-    assert done.returncode == code, done.stderr
-    assert says in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.code == code, done.err
+    assert says in done.err
+    assert len(done.err.strip().splitlines()) == 1
 
 
-def test_common_problems_can_be_compared_where_the_sets_differ(ran: Path) -> None:
+def test_common_problems_can_be_compared_where_the_sets_differ(ponderosa: Command, ran: Path) -> None:
     done = ponderosa("compare", "one", "two", "--intersect", "-d", "a.db", cwd=ran)
-    assert done.returncode == 0, done.stderr
-    assert "problems  2 that all have finished" in done.stdout
-    assert "within 5%: this is a comparison at equal cost" in done.stdout
+    assert done.code == 0, done.err
+    assert "problems  2 that all have finished" in done.out
+    assert "within 5%: this is a comparison at equal cost" in done.out

@@ -146,8 +146,10 @@ def test_two_workers_that_are_killed_while_they_share_the_shards_of_a_run(nurser
 
 def test_killed_at_random_moments_nothing_is_torn_lost_or_twice(nursery: Nursery, place: Place) -> None:
     stage = Stage(nursery, place, Setting.fake("astar", 6, k=3))
-    random, kills, where, wasted = Random(0), 0, "", 0
+    random, kills, where, wasted, runs = Random(0), 0, "", 0, 0
     while kills < RANDOM_KILLS or where:
+        runs += 1
+        assert runs < 20 * RANDOM_KILLS, f"{kills} kills in {runs} runs: they end before they are killed"
         where = where or stage.fresh()
         # a problem that its worker dies of three times has failed: no run is killed a third time before it wrote anything
         again = kills < RANDOM_KILLS and wasted < 2

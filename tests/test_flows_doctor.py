@@ -498,7 +498,7 @@ def test_only_a_failure_fails(
     assert line.count("\n") == 1
     assert "\x1b" not in line
     assert doctor.run(None, json=True) == code
-    assert json.loads(capsys.readouterr().out) == [
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"name": "disk", "status": status, "what": "a\x1b[2Jb", "remedy": one.remedy}
     ]
 
@@ -506,7 +506,7 @@ def test_only_a_failure_fails(
 def test_a_real_examination_of_this_machine(tmp_path: Path) -> None:
     script = f"import sys; from flows.doctor import run; sys.exit(run({str(tmp_path / 'a.db')!r}, json=True))"
     done = subprocess.run([sys.executable, "-c", script], cwd=HERE, capture_output=True, text=True, timeout=240, check=False)
-    found = by_name([Finding(**each) for each in json.loads(done.stdout)])
+    found = by_name([Finding(**json.loads(line)) for line in done.stdout.splitlines()])
     assert done.returncode == int(any(each.status == "fail" for each in found.values()))
     assert list(found) == [
         *("python", "packages", "fastapi", "code", "models", "threads", "memory", "cuda", "prefect", "sandbox"),

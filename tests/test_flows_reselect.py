@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import Command
 from sqlalchemy import text
-from test_flows_cli import ponderosa
 from test_store_fakes import FakeVerifier, make_spec, new_database, stored_run
 
 from flows import work
@@ -67,10 +67,10 @@ def rows_of(db: Database, run: Run, plan: Plan) -> dict[tuple[str, object], Row]
     return {(row.selector, row.n if row.budget is None else row.budget): row for row in reselect(db, run, plan, right).rows}
 
 
-def test_each_selector_at_each_size_is_the_mean_over_all_subsets_of_the_stored_solutions(ran: Path) -> None:
+def test_each_selector_at_each_size_is_the_mean_over_all_subsets_of_the_stored_solutions(ponderosa: Command, ran: Path) -> None:
     done = ponderosa("reselect", "best-of-n", "--n", "1,2,6", "--json", "-d", "a.db", cwd=ran)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
     assert told["pool"]["independent"] is True
     assert told["confidences"] == "self-certainty"
     got = {(row["selector"], row["n"]): row for row in told["rows"]}
@@ -100,20 +100,22 @@ def test_each_selector_at_each_size_is_the_mean_over_all_subsets_of_the_stored_s
     assert got["oracle", 1]["accuracy"] == pytest.approx(got["random", 6]["accuracy"])
 
 
-def test_a_tree_is_told_apart_from_independent_solutions_and_has_a_row_for_all_of_each_pool(ran: Path) -> None:
+def test_a_tree_is_told_apart_from_independent_solutions_and_has_a_row_for_all_of_each_pool(
+    ponderosa: Command, ran: Path
+) -> None:
     done = ponderosa("reselect", "beam", "--selector", "best", "-d", "a.db", cwd=ran)
-    assert done.returncode == 0, done.stderr
-    assert "whole solutions a problem that beam ended or cut, pruned ones too; they depend on each other" in done.stdout
-    assert "deepconf" not in done.stdout
+    assert done.code == 0, done.err
+    assert "whole solutions a problem that beam ended or cut, pruned ones too; they depend on each other" in done.out
+    assert "deepconf" not in done.out
     with open_database(str(ran / "a.db"), create=False) as db:
         sizes = pools_of(db, find_run(db, "beam")).sizes
-    words = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("best ")}
+    words = {line.split()[1] for line in done.out.splitlines() if line.startswith("best ")}
     assert ("all" in words) == (len(set(sizes)) > 1)
 
 
-def test_nothing_is_generated_and_nothing_is_written(ran: Path) -> None:
+def test_nothing_is_generated_and_nothing_is_written(ponderosa: Command, ran: Path) -> None:
     before = (ran / "a.db").read_bytes()
-    assert ponderosa("reselect", "best-of-n", "-d", "a.db", cwd=ran).returncode == 0
+    assert ponderosa("reselect", "best-of-n", "-d", "a.db", cwd=ran).code == 0
     assert (ran / "a.db").read_bytes() == before
 
 
@@ -128,7 +130,7 @@ BAD = [
     (("--budget", "0"), 2, "a budget must be at least 1 token, not 0"),
     (("--resamples", "0"), 2, "resamples must be at least 1, not 0"),
     (("--verifier", "nobody"), 2, "unknown verifier 'nobody'"),
-    (("--verifier", "prm:join=min"), 2, "verifier 'prm' has no parameters here: its stored scores are read as they are"),
+    (("--verifier", "prm:join=min"), 2, "the run was not scored by 'prm:join=min': its scores are"),
     (("--verifier", "entropy:join=max"), 2, "unknown join 'max'"),
     (("--verifier", "confidence:window=0"), 2, "window must be at least 1 token, not 0"),
     (("--verifier", "confidence"), 2, "its tokens' top-k confidences are not stored: ask for them with --confidence 20"),
@@ -137,12 +139,12 @@ BAD = [
 
 @pytest.mark.parametrize(("arguments", "code", "says"), BAD, ids=[" ".join(b[0]) for b in BAD])
 def test_what_the_pools_cannot_serve_is_refused_in_one_line(
-    ran: Path, arguments: tuple[str, ...], code: int, says: str
+    ponderosa: Command, ran: Path, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     done = ponderosa("reselect", "best-of-n", *arguments, "-d", "a.db", cwd=ran)
-    assert done.returncode == code, done.stderr
-    assert says in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.code == code, done.err
+    assert says in done.err
+    assert len(done.err.strip().splitlines()) == 1
 
 
 def test_a_signal_over_what_is_stored_has_the_values_that_it_had_as_the_run_went(ran: Path) -> None:
@@ -160,12 +162,12 @@ def test_a_signal_over_what_is_stored_has_the_values_that_it_had_as_the_run_went
 @pytest.mark.parametrize(
     "name", [name for name in signals() if name != "confidence"] + ["confidence:of=self-certainty,window=16"]
 )
-def test_every_signal_scores_a_run_that_was_scored_by_another(ran: Path, name: str) -> None:
+def test_every_signal_scores_a_run_that_was_scored_by_another(ponderosa: Command, ran: Path, name: str) -> None:
     done = ponderosa(
         "reselect", "best-of-n", "--verifier", name, "--selector", "best", "--n", "6", "--json", "-d", "a.db", cwd=ran
     )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
     assert told["signal"] == name.partition(":")[0]
     row = next(row for row in told["rows"] if row["selector"] == "best")
     assert row["passes"] == 0, "it runs no model"

@@ -157,6 +157,7 @@ OTHER: dict[str, list[Any]] = {
     "encoder": [Part("hidden")],
     "small": [Part("small")],
     "constraint": ["left"],
+    "slot": ["nightly@2026-11-21T02:00:00Z"],
 }
 
 
@@ -385,7 +386,7 @@ def test_the_ledger_adds_up_every_count_of_a_reply() -> None:
         store_seconds=0.0,
     )
     assert usage.seconds == 1.375
-    elsewhere = ("store_seconds", "invalid_scores")  # counted by the driver, and by the tree
+    elsewhere = ("store_seconds", "invalid_scores", "shared_tokens", "shared_seconds")  # by the driver, the tree, what shares
     assert all(value for name, value in usage.asdict().items() if name not in elsewhere), "not all are looked at"
 
 

@@ -134,7 +134,7 @@ BAD_FILES = {
     "short text": (lambda path: path.write_text("hi"), "is not a SQLite database"),
     "a directory": (lambda path: path.mkdir(), "is a directory"),
     "another application": (_stranger, "of another application (it has a table 'recipes')"),
-    "a newer version": (_newer, "has schema version '0999', this program knows up to '0004'"),
+    "a newer version": (_newer, "has schema version '0999', this program knows up to '0006'"),
     "damaged": (_damaged, "cannot open the database"),
 }
 

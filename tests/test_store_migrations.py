@@ -22,6 +22,7 @@ from search.packing import rounded
 from search.select import Selector
 from search.types import Finish, Step
 from store import queries, schema
+from store.audit import audit
 from store.costs import summed
 from store.database import Database, StoreError, open_database
 from store.runs import begin_run, find_run, planned, problem_key, restart, unreplayable
@@ -360,12 +361,40 @@ def test_who_opens_it_at_the_same_time_waits_and_finds_it_migrated(old: str, mon
     assert len(upgrades) == 1
 
 
+def _before_0005(connection: Connection) -> None:
+    for column in ("shared_tokens", "shared_seconds"):
+        connection.execute(text(f"ALTER TABLE attempt DROP COLUMN {column}"))
+    for table in ("slot", "schedule", "verdict", "rescore"):
+        connection.execute(text(f"DROP TABLE {table}"))
+
+
+@pytest.fixture
+def of_0004(where: str) -> str:
+    """A database with two searches, as 0004 would have left it."""
+    with open_database(where) as db:
+        stored_run(db, SPEC, 2)
+        with db.write() as connection:
+            _before_0005(connection)
+            connection.execute(text("UPDATE attempt SET status = 'pending' WHERE id = 2"))
+            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0004'"))
+    return where
+
+
+def test_0005_says_of_what_was_done_before_that_nothing_was_shared(of_0004: str) -> None:
+    with open_database(of_0004) as db:
+        with db.read() as connection:
+            assert compare_metadata(MigrationContext.configure(connection, opts=OPTIONS), schema.metadata) == []
+        assert [(row["shared_tokens"], row["shared_seconds"]) for row in rows(db, schema.attempt)] == [(0, 0.0), (None, None)]
+        assert audit(db).clean
+
+
 @pytest.fixture
 def of_0003(where: str) -> str:
     """A database with two searches, as 0003 would have left it."""
     with open_database(where) as db:
         stored_run(db, SPEC, 2)
         with db.write() as connection:
+            _before_0005(connection)
             connection.execute(text("ALTER TABLE candidate DROP COLUMN prompt"))
             connection.execute(text("ALTER TABLE attempt DROP COLUMN small_tokens"))
             connection.execute(text("UPDATE attempt SET status = 'pending' WHERE id = 2"))
@@ -387,6 +416,28 @@ def test_0004_adds_what_is_known_and_leaves_the_rest_as_it_was(of_0003: str) -> 
         columns, *new_rows = after[table]
         kept = [columns.index(name) for name in names]
         assert sorted((tuple(row[i] for i in kept) for row in new_rows), key=repr) == old_rows, table
+
+
+def _without_schedules(connection: Connection) -> None:
+    """As before version 0006."""
+    for table in ("slot", "schedule"):
+        connection.execute(text(f"DROP TABLE {table}"))
+
+
+def test_0006_adds_tables_and_changes_none_that_were_there(where: str) -> None:
+    with open_database(where) as db:
+        stored_run(db, SPEC, 2)
+        with db.write() as connection:
+            _without_schedules(connection)
+            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0005'"))
+    before = held(where)
+    with open_database(where) as db, db.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection, opts=OPTIONS), schema.metadata) == []
+    after = held(where)
+    assert set(after) - set(before) == {"schedule", "slot"}
+    assert {name: after[name] for name in before if name != schema.VERSION_TABLE} == {
+        name: before[name] for name in before if name != schema.VERSION_TABLE
+    }
 
 
 def test_a_newer_version_is_refused_by_name_and_left_as_it_was(where: str) -> None:

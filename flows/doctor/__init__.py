@@ -6,8 +6,6 @@ creates no database, migrates none, and leaves no file behind. What a check take
 
 from __future__ import annotations
 
-import json as jsonlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -52,7 +50,7 @@ def findings(database: str | None) -> Iterator[Finding]:
 
 def run(database: str | None, json: bool = False) -> int:
     """Prints the findings; 1 where one failed, else 0."""
-    from flows import tables
+    from flows import records, tables
     from flows.show import oneline
 
     out, failed = tables.console(), False
@@ -64,7 +62,7 @@ def run(database: str | None, json: bool = False) -> int:
             line = each.what + (f"; {each.remedy}" if each.remedy else "")
             out.print(f"{each.status:<4}  {each.name:<11}  {oneline(line, 600)}")
     if json:
-        sys.stdout.write(jsonlib.dumps(told, indent=1) + "\n")
+        records.tell(*told)
     return int(failed)
 
 

@@ -359,9 +359,12 @@ def _made_replies(journal: StoreJournal, search: Search, rng: np.random.Generato
 def first_token(where: str) -> None:
     """In a process of its own: goes on with the run, and stops at its first new token."""
     from flows import work
+    from pipelines.models import TextModel
 
     spec = _long()
-    engine = work.generator_of(spec.generator).engine
+    model = work.generator_of(spec.generator)
+    assert isinstance(model, TextModel)
+    engine = model.engine
     advance = engine.advance
 
     def first() -> Any:

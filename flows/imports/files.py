@@ -106,7 +106,7 @@ def json_document(file: Path) -> Iterator[Row]:
 
 def yaml_document(file: Path) -> Iterator[Row]:
     """One object; only plain data, no tags."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:

@@ -97,7 +97,7 @@ class Loop:
             shown[kind] = round(auc([s for s, _ in pairs], [y for _, y in pairs]), 3)
         loss = sum(self.losses[-100:]) / len(self.losses[-100:])
         self.recent = []
-        return f"step {self.steps} tokens {self.seen / 1e6:.2f}M done {self.done:.3f} loss {loss:.4f} auc {shown}"
+        return f"step {self.steps} tokens {self.seen / 1e6:.2f}M done {min(self.done, 1.0):.3f} loss {loss:.4f} auc {shown}"
 
 
 def multiplies_bfloat16(device: str) -> bool:

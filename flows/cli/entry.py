@@ -1,0 +1,94 @@
+"""The entry point: signals, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from flows import hurry
+from flows.cli import environment
+from flows.cli.app import app
+
+
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM: what was answered is written, and the lease is given back. No KeyboardInterrupt, which the libraries
+    between here and the work take for theirs."""
+
+
+def _stop(signum: int, frame: object) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
+    hurry.begin(signum)
+    raise _Stopped(signum)
+
+
+def _say_stopped(signum: int) -> None:
+    how = "interrupted" if signum == signal.SIGINT else "terminated"
+    sys.stderr.write(f"ponderosa: {how}; the same command again, or `ponderosa resume`, goes on from here\n")
+    hurry.end(signum)
+
+
+def _stopped_by(error: BaseException | None) -> int | None:
+    """The signal that ended the work, whatever was raised on the way out: Prefect makes an error of its own of SIGTERM within a
+    flow, and another where its server cannot be told any more."""
+    while error is not None:
+        if isinstance(error, _Stopped):
+            return int(error.args[0])
+        if type(error).__name__ == "TerminationSignal":
+            return signal.SIGTERM
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _explained(error: BaseException) -> BaseException:
+    """A database driver's error in the store's words."""
+    if not type(error).__module__.startswith("sqlalchemy."):
+        return error
+    from sqlalchemy.exc import DBAPIError
+
+    from store.database import explained
+
+    return explained(error, "in use", "use") if isinstance(error, DBAPIError) else error
+
+
+def main(what: Callable[[], object] | None = None) -> None:
+    """The entry point: every error that is the user's to mend is one line and an exit code."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _stop)
+    hurry.arm()
+    try:
+        environment.load()
+        app(prog_name="ponderosa") if what is None else what()
+    except _Stopped as stop:
+        _say_stopped(int(stop.args[0]))
+    except SystemExit as end:
+        _end(end)
+    except BaseException as error:
+        if (signum := _stopped_by(error)) is not None:
+            _say_stopped(signum)
+        error = _explained(error)
+        exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
+        if os.environ.get("PONDEROSA_DEBUG") or exits is None:
+            raise error
+        sys.stderr.write(f"ponderosa: {' '.join(str(error).split())}\n")
+        raise SystemExit(exits) from None
+
+
+def _end(end: SystemExit) -> None:
+    """Ends; what is still to be written may find that nobody reads any more."""
+    if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # what typer puts there when a reader has gone, to end with 1
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_quietly()
+    raise end
+
+
+def _leave_quietly() -> None:
+    """Whoever read standard output has closed it, as `head` does: that is no error, and the rest is for nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(128 + signal.SIGPIPE)

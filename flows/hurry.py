@@ -1,0 +1,69 @@
+"""After the first signal that stops a command, there is an end to its cleaning up: what is left then needs none.
+
+What was answered is in the database, and a lease whose process is known to be dead is free. So a command that waits for a
+server that does not answer, or for Prefect's, ends PATIENCE seconds after it was told to.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+PATIENCE = 9.0  # seconds
+
+_armed = threading.Event()
+
+
+def arm() -> None:
+    """Says that this process is a command's own, and may be ended."""
+    _armed.set()
+
+
+def begin(signum: int) -> None:
+    """Ends the process in PATIENCE seconds, as the signal would, unless it ends before."""
+    if _armed.is_set():
+        last = threading.Timer(PATIENCE, _at_once, (signum,))
+        last.daemon = True
+        last.start()
+
+
+def _at_once(signum: int) -> NoReturn:
+    """The children too: Prefect's temporary server would live on."""
+    for listed in glob.glob("/proc/self/task/*/children"):  # Linux
+        with suppress(OSError):
+            for child in Path(listed).read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+    os._exit(128 + signum)
+
+
+def end(signum: int) -> NoReturn:
+    """Ends the process, when all is cleaned up. Taking torch down in good order takes seconds where the machine is busy, and is
+    for nobody; Prefect's temporary server, which is a child, is stopped by it."""
+    if _armed.is_set() and "prefect" not in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + signum)
+    raise SystemExit(128 + signum)
+
+
+@contextmanager
+def hurrying() -> Iterator[None]:
+    """Within a flow it is Prefect that is signalled; what it raises in the block is the sign."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "TerminationSignal":
+            begin(signal.SIGTERM)
+        elif isinstance(error, KeyboardInterrupt):
+            begin(signal.SIGINT)
+        raise
+
+
+__all__ = ["PATIENCE", "arm", "begin", "end", "hurrying"]

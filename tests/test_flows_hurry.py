@@ -1,0 +1,54 @@
+"""A command that is told to stop ends in time, whatever its cleaning up waits for, and takes its children along."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import signal, subprocess, sys, time
+from flows import hurry
+hurry.PATIENCE = 0.5
+if sys.argv[1] == "armed":
+    hurry.arm()
+child = subprocess.Popen(["sleep", "60"])
+print(child.pid, flush=True)
+hurry.begin(signal.SIGTERM)
+time.sleep(float(sys.argv[2]))
+child.kill()
+hurry.end(signal.SIGTERM)
+"""
+
+
+def ended(*arguments: str) -> tuple[int, float, bool]:
+    """The exit code, the seconds it took, and whether the child lives on."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command, began = [sys.executable, "-c", CODE, *arguments], time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    seconds = time.monotonic() - began
+    lives = Path(f"/proc/{done.stdout.strip()}/stat")
+    return done.returncode, seconds, lives.exists() and lives.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+def test_cleaning_up_that_hangs_is_ended_with_the_signals_code_and_no_child_is_left() -> None:
+    code, seconds, lives = ended("armed", "60")
+    assert (code, lives) == (128 + signal.SIGTERM, False)
+    assert seconds < 50
+
+
+def test_cleaning_up_that_ends_by_itself_ends_with_the_same_code() -> None:
+    assert ended("armed", "0.1")[0] == 143
+
+
+def test_a_process_that_is_not_a_commands_own_is_never_ended() -> None:
+    """Tests and notebooks raise KeyboardInterrupt in the work, and live on."""
+    code, seconds, _ = ended("not", "1.5")
+    assert code == 143
+    assert seconds > 1.5
