@@ -60,15 +60,17 @@ def rounded(steps: Sequence[Step]) -> list[Step]:
         kinds, extra, drawn = _ENTROPIES, [entropies[own].tobytes()], step.drawn
         if drawn is not None:
             # as likely as the model says (temperature 1, nothing cut off) or for certain (greedy) needs no bytes
-            if differs[begin] == differs[end]:
+            alike = differs[begin] == differs[end]
+            half = _half(drawn[:0] if alike else drawn)
+            # what its rounding would make as likely is so at once: rounded twice is rounded once
+            if alike or np.array_equal(_encoded(half.astype(np.float32)), likely[own]):
                 kinds |= _AS_LIKELY
                 drawn = logprobs[own]
-            elif not _half(drawn).any():
+            elif not half.any():
                 kinds |= _SURELY
                 drawn = np.zeros(end - begin, dtype=np.float32)
             else:
                 kinds |= _AS_LIKELY | _SURELY
-                half = _half(drawn)
                 extra.append(half.tobytes())
                 drawn = half.astype(np.float32)
         confidences = None

@@ -347,6 +347,7 @@ def test_a_key_that_no_header_can_carry_is_said_without_it(monkeypatch: pytest.M
     assert "geheim" not in str(raised.value)
 
 
+@pytest.mark.crash  # half a minute, most of it Prefect's start
 @pytest.mark.prefect
 def test_a_planted_key_is_in_no_parameter_and_no_page_of_prefect(tmp_path: Path) -> None:
     with OpenAIServer(Scripted(_counted), key=KEY) as server:

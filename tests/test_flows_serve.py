@@ -206,6 +206,7 @@ def test_a_child_ends_with_a_server_that_is_killed_and_the_next_takes_its_slot_o
     assert ponderosa("audit", cwd=tmp_path).code == 0
 
 
+@pytest.mark.crash  # half a minute, most of it Prefect's start
 @pytest.mark.prefect
 @pytest.mark.filterwarnings("default")
 def test_a_deployment_runs_what_is_due_and_prefects_duplicates_find_nothing(

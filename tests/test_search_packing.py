@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import step_of
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from search.packing import TOKEN_BYTES, packed, rounded, unpack, unpack_all, unpack_tokens
@@ -71,6 +71,7 @@ def test_a_rounded_step_comes_back_from_its_bytes(step: Step) -> None:
 
 
 @given(steps())
+@example(Step(np.zeros(1, np.int32), "", *[np.zeros(1, np.float32)] * 3, Finish.STEP, np.array([6e-8], np.float32)))
 def test_rounding_twice_is_rounding_once(step: Step) -> None:
     """Else a step that was replayed and journaled again would drift."""
     [once] = rounded([step])
