@@ -30,7 +30,7 @@ def nursery() -> Iterator[Nursery]:
 
 
 def test_a_server_that_is_stopped_and_started_under_four_workers_costs_no_row(nursery: Nursery, postgres: Postgres) -> None:
-    stage = Stage(nursery, Server(postgres.url("chaos")), Setting.fake("beam", 32, shard=4, n=4, keep=2))
+    stage = Stage(nursery, Server(postgres.url("chaos")), Setting.fake("beam", 64, shard=4, n=4, keep=2))
     where = stage.fresh()
     workers = [stage.start(where, pause=0.1) for _ in range(WORKERS)]
     for worker in workers:
