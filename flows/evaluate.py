@@ -28,7 +28,7 @@ from prefect.exceptions import CancelledRun
 from pydantic import Field
 
 from flows import cluster as cluster_of
-from flows import page, stretch, work
+from flows import page, report, stretch, work
 from flows.ahead import done_ahead, hand_over, is_ahead
 from flows.cancelling import page_watched
 from flows.parameters import Grid, RunParameters
@@ -75,13 +75,13 @@ def _showing(reporter: page.Reporter, show: bool, name: str, run_id: str) -> pag
 
 
 @task(name="solve shards", cache_policy=NO_CACHE)
-def solve_shards(run_id: str, database: str, shards: list[int]) -> int:
+def solve_shards(run_id: str, database: str, shards: list[int], share: bool) -> int:
     """Some shards of a run, in a process of a cluster, as many as a minute has room for; how many problems were ended. 0 where
     other processes have them."""
     with open_database(located(database)) as opened:
         spec = find_run(opened, run_id).spec
         stretch.join_once(opened, spec, said)
-        found = work.work_extent(opened, spec, shards)
+        found = work.work_extent(opened, spec, shards, share=share)
         return 0 if isinstance(found, Held) else found.done - found.before
 
 
@@ -137,7 +137,7 @@ def sweep(
         raise ValueError(f"{len(names)} names were given for {len(specs)} runs; give one for each, or none")
     try:
         with open_database(located(database)) as opened:
-            named = names or [page.said_of(spec) for spec in specs]
+            named = names or [report.named_by(spec) for spec in specs]
             _run_all(opened, specs, named, database, share, show, False, cluster, shard)
     except (Cancelled, CancelledRun):
         return states.Cancelled(message=str(queue.called_off(specs[0].id)))
@@ -169,7 +169,7 @@ def _run_all(
         stack.enter_context(page_watched(opened, *ids))
         stack.enter_context(stretch.closing_all(opened, ids))
         if cluster:
-            _spread(opened, ids, database, show, cluster)
+            _spread(opened, ids, database, share, show, cluster)
         else:
             _solve_all(opened, ids, database, share, show, str(progress))
         for each in ids:
@@ -189,13 +189,14 @@ def _solve_all(opened: Database, ids: Sequence[str], database: str, share: bool,
         close_run(opened, each)
 
 
-def _spread(opened: Database, ids: Sequence[str], database: str, show: bool, cluster: str) -> None:
+def _spread(opened: Database, ids: Sequence[str], database: str, share: bool, show: bool, cluster: str) -> None:
     """Tasks of several shards, in the processes of a cluster."""
     for run_id in ids:
         title = page.title(find_run(opened, run_id)) if show else ""
+        asked = {"run_id": run_id, "database": database, "share": share}
 
-        def spread(free: list[int], run_id: str = run_id, title: str = title) -> None:
-            cluster_of.spread(cluster, solve_shards, {"run_id": run_id, "database": database}, free, opened, title)
+        def spread(free: list[int], asked: dict[str, Any] = asked, title: str = title) -> None:
+            cluster_of.spread(cluster, solve_shards, asked, free, opened, title)
 
         with work.closing(opened, run_id):
             work.join(opened, find_run(opened, run_id).spec, said)

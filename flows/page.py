@@ -20,7 +20,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run, task_run
 
 from flows import report
-from flows.parameters import RunParameters
+from flows.parameters import Grid, RunParameters
 from flows.stretch import overall
 from flows.watching import Progress, Watcher
 from search.types import RunSpec
@@ -36,18 +36,13 @@ _log = logging.getLogger("ponderosa")
 # ---------------------------------------------------------------------------------------------------------------- names
 
 
-def said_of(spec: RunSpec) -> str:
-    """What tells a run from others: strategy and budget."""
-    return str(spec.strategy) + (f" budget {spec.budget.tokens}" if spec.budget.tokens else "")
-
-
 def title(run: Run) -> str:
-    return (run.name or said_of(run.spec))[:LONGEST]
+    return report.named(run)[:LONGEST]
 
 
 def full_name(spec: RunSpec, name: str = "") -> str:
     """What ran: strategy, problems, model, seed."""
-    return f"{name or said_of(spec)}, {spec.problems}, {spec.generator}, seed {spec.seed}"[:LONGEST]
+    return f"{name or report.named_by(spec)}, {spec.problems}, {spec.generator}, seed {spec.seed}"[:LONGEST]
 
 
 def name_of_run() -> str:
@@ -59,10 +54,9 @@ def name_of_run() -> str:
 def name_of_sweep() -> str:
     """The name of a `sweep` flow run."""
     given = flow_run.parameters
-    runs, grid = [_read(each) for each in given["runs"]], given.get("grid")
-    count = len(grid.of(runs)) if hasattr(grid, "of") else len(runs)
+    runs = Grid.model_validate(given.get("grid") or {}).of([_read(each) for each in given["runs"]])
     first = runs[0].spec()
-    return f"{count} runs, {first.problems}, {first.generator}"[:LONGEST]
+    return f"{len(runs)} runs, {first.problems}, {first.generator}"[:LONGEST]
 
 
 def _read(given: Any) -> RunParameters:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flows.watching import Progress, Watcher
 from store.stats import wilson
@@ -78,19 +78,18 @@ def _time(seconds: float) -> str:
 # --------------------------------------------------------------------------------------------------------------- the board
 
 
-class Board:
+class Board(Protocol):
     """Where the runs of a command are shown; each has a row, by its key."""
 
-    def watcher(self, title: str, key: str) -> Watcher:
-        raise NotImplementedError
+    def watcher(self, title: str, key: str) -> Watcher: ...
 
 
-class _Nothing(Board):
+class _Nothing:
     def watcher(self, title: str, key: str) -> Watcher:
         return lambda progress: None
 
 
-class _Lines(Board):
+class _Lines:
     """Plain lines, for logs."""
 
     def watcher(self, title: str, key: str) -> Watcher:
@@ -106,7 +105,7 @@ class _Lines(Board):
         return watch
 
 
-class _Bars(Board):
+class _Bars:
     """A bar a run. The terminal's width decides what there is room for."""
 
     def __init__(self, bars: Bars, count: int) -> None:

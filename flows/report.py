@@ -160,4 +160,4 @@ def _cell(text: object) -> str:
     return escaped(str(text)).replace("<", "&lt;").replace("|", "\\|").replace("](", "]\\(")
 
 
-__all__ = ["LEGEND", "PLOTTED", "Report", "compared", "made", "named", "run"]
+__all__ = ["LEGEND", "PLOTTED", "Report", "compared", "made", "named", "named_by", "run"]

@@ -253,19 +253,6 @@ def _engines(spec: RunSpec, model: TextModel | RemoteModel) -> TextGenerator:
     return Routed({"": model.engine, "small": small.engine})
 
 
-def work_shard(
-    database: Database,
-    spec: RunSpec,
-    shard: int,
-    watch: Watcher = nobody,
-    progress: Progress | None = None,
-    owner: str = "",
-    pulse: Callable[[], None] = nothing,
-) -> Progress | Held:
-    """`work_extent` of one shard alone; Held where another process has it."""
-    return work_extent(database, spec, [shard], watch, progress, owner, pulse=pulse)
-
-
 def work_extent(
     database: Database,
     spec: RunSpec,

@@ -91,16 +91,19 @@ def test_work_in_a_thread_is_broken_off_too(database: Database) -> None:
 
 def test_a_signal_that_comes_when_the_work_is_over_means_nothing(database: Database) -> None:
     with heeding(database, submitted(database).id):
-        os.kill(os.getpid(), signal.SIGUSR1)  # somebody else's
+        os.kill(os.getpid(), signal.SIGUSR1)  # somebody else's; the default action would end this process
+        assert signal.getsignal(signal.SIGUSR1) is cancelling._on_signal
     os.kill(os.getpid(), signal.SIGUSR1)
     time.sleep(0.01)
+    assert signal.getsignal(signal.SIGUSR1) is cancelling._on_signal
+    assert cancelling._watches == []
 
 
 def test_a_run_that_is_called_off_is_not_begun_with(database: Database) -> None:
     asked = submitted(database)
     queue.cancel(database, asked.id)
     with pytest.raises(Cancelled):
-        work.work_shard(database, asked, 0)
+        work.work_extent(database, asked, [0])
     assert queue.owners(database, asked.id) == []
 
 

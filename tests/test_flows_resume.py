@@ -242,7 +242,7 @@ def test_a_run_that_another_process_has_is_not_begun_again(tmp_path: Path) -> No
         with pytest.raises(Unavailable, match="is at work in process 1 on elsewhere; stop that one first") as raised:
             work.begin_again(database, asked.id)
         assert raised.value.exit_code == 75
-        assert isinstance(work.work_shard(database, asked, 0), Held)
+        assert isinstance(work.work_extent(database, asked, [0]), Held)
 
 
 def test_a_process_with_other_versions_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

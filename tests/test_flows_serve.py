@@ -96,7 +96,7 @@ def test_a_schedule_that_could_not_run_is_refused_in_one_line_and_leaves_nothing
     tmp_path: Path, words: tuple[str, ...], says: str
 ) -> None:
     database = str(tmp_path / "runs.db")
-    with pytest.raises((ValueError, Exception), match=says) as raised:
+    with pytest.raises((ValueError, StoreError), match=says) as raised:
         invoke(*ADD, *words, "-d", database)
     assert getattr(raised.value, "exit_code", 2) in (2, 65)
     assert "\n" not in str(raised.value)
@@ -257,14 +257,18 @@ def test_a_deployment_without_a_server_is_refused_in_one_line(tmp_path: Path) ->
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_prefect_file_names_a_flow_that_is_there() -> None:
+def test_the_prefect_file_names_flows_that_are_there_and_parameters_that_they_have() -> None:
     import yaml
+    from prefect.flows import load_flow_from_entrypoint
 
     root = Path(__file__).parent.parent
-    [deployment] = yaml.safe_load((root / "flows/prefect.yaml").read_text())["deployments"]
-    file, _, name = deployment["entrypoint"].partition(":")
-    assert f'def {name}(schedule: str = "", database: str = "")' in (root / file).read_text()
-    assert set(deployment["parameters"]) == {"schedule", "database"}
+    found = yaml.safe_load((root / "flows/prefect.yaml").read_text())["deployments"]
+    flows = {each["name"]: load_flow_from_entrypoint(str(root / each["entrypoint"])) for each in found}
+    assert sorted(flow.name for flow in flows.values()) == ["evaluate", "report", "rescore", "retrain", "slots", "sweep"]
+    for each in found:
+        form = flows[each["name"]].parameters
+        assert set(each.get("parameters", {})) <= set(form.properties)
+        assert "schedules" in each or form.required, "it has a form to fill in"
 
 
 def test_what_is_evaluated_is_said_as_for_run_by_flags_and_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

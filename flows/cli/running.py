@@ -175,6 +175,8 @@ def _evaluate(
     from flows import launch
 
     if detach:
+        if cluster:
+            raise ValueError("--detach leaves the work to workers, and --cluster to a cluster; give one of them")
         launch.submit(specs, names, database, shard, json)
         return
     _told(launch.launch(specs, names, database, plain, cluster, shard, share), database, json)

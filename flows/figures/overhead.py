@@ -137,7 +137,6 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
     """Puts the clock into the parts; what the writer's thread spends, in CPU seconds and transactions."""
     from flows import stretch, work
     from search.drive import Driver
-    from store import extents
     from store.database import Database
     from store.journal import StoreJournal
     from store.shared import Shared
@@ -183,7 +182,6 @@ def _probed(clock: Clock, specs: Sequence[RunSpec]) -> Counter[str]:
 
             setattr(of, method, here)
     stretch.stretch = clock.over("Python: driving, progress", stretch.stretch)
-    assert extents
     return writer
 
 
