@@ -84,8 +84,8 @@ def _by_verifier(opened: Database, found: Run, part: Part, watch: Callable[[int,
         raise ValueError(f"run {found.id} has the scores of '{part}': it was made with that verifier; name another")
     require_sandbox(part)
     name = label(part)
+    verifier, join = work.verifier_of(part)  # one that cannot be loaded leaves nothing
     rescored.begin(opened, found.id, "verifier", name, weights_of(part), versions())
-    verifier, join = work.verifier_of(part)
     made, began = Rescored(found.id, name), time.monotonic()
     total = queries.summary(opened, found.id).problems
     for each in rescored.wholes(opened, found.id, "verifier", name):

@@ -64,7 +64,8 @@ class Writer:
     tokenizer: Any
 
     def encode(self, question: str) -> tuple[int, ...]:
-        guarded = any(mark in question for mark in self.tokenizer.all_special_tokens)
+        # those without a name of their own too, which all_special_tokens leaves out
+        guarded = any(each.special and each.content in question for each in self.tokenizer.added_tokens_decoder.values())
         if self.tokenizer.chat_template is None:
             return tuple(self.tokenizer.encode(question + SEPARATOR, **({"split_special_tokens": True} if guarded else {})))
         if not guarded:

@@ -292,15 +292,20 @@ class Job:
 Say = Callable[..., None]
 
 
+def put_fakes() -> None:
+    """The fakes in place of models and their words. For a process that ends with its job."""
+    work.generator_of = lambda part: FakeModel(FakeGenerator(width=3, order="mixed"))  # type: ignore[assignment, return-value]
+    work.verifier_of = lambda part: (FakeVerifier(by_text), Join.MIN)  # type: ignore[assignment]
+    work.extractor_for = lambda meta: boxed  # type: ignore[assignment]
+
+
 def _prepare(job: Job, say: Say) -> None:
     """Puts the probes in. The process ends with the job, so nothing is put back."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, entry._stop)  # as the command does
     if job.model == "fake":
         STRATEGIES["failing"] = Failing
-        work.generator_of = lambda part: FakeModel(FakeGenerator(width=3, order="mixed"))  # type: ignore[assignment, return-value]
-        work.verifier_of = lambda part: (FakeVerifier(by_text), Join.MIN)  # type: ignore[assignment]
-        work.extractor_for = lambda meta: boxed  # type: ignore[assignment]
+        put_fakes()
     work.PAUSE, work.STALE, extent.STALE = job.look, job.stale, job.stale
     store_database._SERVER_SIDE = re.sub(r"timeout=\d+s", f"timeout={job.idle}s", store_database._SERVER_SIDE)
     _watch_commits(job, say)

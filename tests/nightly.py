@@ -24,15 +24,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from crashes import FakeModel, fake_problems, fake_spec
-from fakes import FakeGenerator, FakeVerifier, boxed, by_text
+from crashes import fake_problems, fake_spec, put_fakes
 
 from flows import work
 from flows.schedule import specs
 from flows.schedule.scheduler import Scheduler, Touch
-from search.types import Join, RunSpec
+from search.types import RunSpec
 from store.database import Database, open_database
-from store.errors import StoreError
+from store.errors import LeaseLost, StoreError
 from store.runs import begin_run
 from store.schedules import Schedule, stamp
 from store.slots import count_slots
@@ -81,9 +80,7 @@ class Job:
 
 def faked() -> None:
     """Puts the fakes in. For a process that ends with its job."""
-    work.generator_of = lambda part: FakeModel(FakeGenerator(width=3, order="mixed"))  # type: ignore[assignment, return-value]
-    work.verifier_of = lambda part: (FakeVerifier(by_text), Join.MIN)  # type: ignore[assignment]
-    work.extractor_for = lambda meta: boxed  # type: ignore[assignment]
+    put_fakes()
     work.PAUSE = 0.02
     specs.weights = lambda *parts: ""  # type: ignore[attr-defined]
 
@@ -116,7 +113,7 @@ def live(job: Job) -> None:
                 taken = scheduler.take()
                 ended = [taken.slot.slot_utc, scheduler.perform(taken)] if taken is not None else []
             except StoreError as error:
-                noticed, ended = [], [type(error).__name__, ""]
+                noticed, ended = [], [type(error).__name__, "" if isinstance(error, LeaseLost) else "error"]
             if noticed or ended:
                 os.write(out, (json.dumps({"noticed": noticed, "ended": ended}) + "\n").encode())
             else:
@@ -140,6 +137,8 @@ class Town:
     def open(self, count: int) -> None:
         """Starts schedulers until so many live."""
         self._prepare()
+        crashed = [each.exitcode for each in self.living if each.exitcode not in (None, -signal.SIGKILL)]
+        assert not crashed, f"schedulers ended by themselves: {crashed}"
         self.living = [each for each in self.living if each.is_alive()]
         while len(self.living) < count:
             self._started += 1

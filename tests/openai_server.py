@@ -141,6 +141,7 @@ class Fault:
     cut_after: int | None = None  # events, then the connection is closed
     spoil_after: int | None = None  # events, then one that is no JSON
     silent: float = 0.0  # seconds before the answer
+    instead: bool = False  # the body is the whole answer, also with status 200
 
 
 @dataclass
@@ -243,7 +244,7 @@ class OpenAIServer:
             return await _plain(writer, *((200, json.dumps(listed)) if self.manner.lists else (500, "Internal Server Error")))
         fault = (self.fault(len(self.asked), body) if self.asked[-1:] == [seen] else None) or Fault()
         await asyncio.sleep(fault.silent)
-        if fault.status != 200:
+        if fault.status != 200 or fault.instead:
             return await _plain(writer, fault.status, fault.body, fault.headers)
         if refused := self._refused(path, body):
             return await _plain(writer, refused[0], json.dumps({"error": {"message": refused[1]}}))

@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 import typer
-from command import Done
+from command import Command
 from typer.testing import CliRunner
 
 from flows.cli import app, completing
 from flows.cli.app import variable
+from flows.parts import spec
+from pipelines.problems.load import load_problems
 from search.types import RunSpec
+from store.database import open_database
+from store.runs import begin_run
 from verifiers.sandbox.available import tried
 
-Command = Callable[..., Done]
+SPEC = spec("word:count=2", "greedy")
 ROOT = Path(__file__).parent.parent
 RUN = ("run", "--problems", "word:count=2", "--strategy", "greedy", "--plain")
 
@@ -46,10 +50,13 @@ MAY = {
 @pytest.mark.parametrize("words", MAY)
 def test_a_verb_imports_no_more_than_it_needs(words: str, tmp_path: Path) -> None:
     """A bar of 0.3 s is soon lost by one import; seconds on a shared machine would not tell which."""
+    with open_database(tmp_path / ".ponderosa.db") as database:
+        begin_run(database, SPEC, load_problems(SPEC.problems), {})
     code = "import sys, atexit; from flows.cli import main; atexit.register(lambda: print(*sys.modules)); main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words.split()], capture_output=True, text=True, cwd=tmp_path, env=_environment()
-    )
+    environment = {**_environment(), "PONDEROSA_DATABASE": ".ponderosa.db"}
+    command = [sys.executable, "-c", code, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
     loaded = {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()} & HEAVY
     assert loaded <= MAY[words], done.stderr
 
@@ -64,7 +71,7 @@ def _environment() -> dict[str, str]:
 
 def test_every_flag_of_every_verb_has_its_variable() -> None:
     root = typer.main.get_command(app)
-    groups = [root, root.commands["verifier"]]  # type: ignore[attr-defined]
+    groups = [root, root.commands["verifier"], root.commands["schedule"]]  # type: ignore[attr-defined]
     flags = 0
     for verb in (verb for group in groups for verb in group.commands.values() if verb not in groups):
         for each in verb.params:
@@ -230,6 +237,7 @@ def test_a_prompt_that_is_too_long_is_said_before_the_run_and_fails_alone(comman
     done = command("run", "--problems", "jsonl:file=set.jsonl", "--strategy", "greedy", "--plain")
     assert done.code == 1
     assert "1 problems have prompts longer than the model's context and will fail, the first is 'set-0'" in done.err
+    assert "1 done, 1 failed" in command("show").out
 
 
 # ---------------------------------------------------------------------------------------------------------- names nearby

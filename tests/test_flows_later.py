@@ -17,6 +17,7 @@ from flows.cli import app
 from flows.parameters import RetrainParameters
 from flows.parts import part, spec
 from flows.plot import Point, scatter
+from pipelines.models import BUNDLED
 from store import queries, schema
 from store.database import Database, open_database
 from store.errors import StoreError
@@ -168,6 +169,8 @@ def test_a_reward_model_learns_from_stored_candidates_and_is_measured_on_others(
     assert (made.labels, made.problems) == (labels, (14, 10))
     assert made.before.auc is not None
     assert made.after.auc is not None
+    weights = "model.safetensors"
+    assert (folder / weights).read_bytes() != (BUNDLED["reward"] / weights).read_bytes(), "it has learned nothing"
     assert made.before.auc > 0.6, "the bundled model tells right from wrong"
     assert (folder / "model.safetensors").is_file()
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]

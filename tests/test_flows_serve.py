@@ -9,12 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 from command import Command
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from flows import launch
@@ -23,11 +24,12 @@ from flows.parts import spec as spec_of
 from flows.schedule.scheduler import Scheduler, Touch
 from pipelines.problems.load import load_problems
 from search.types import GREEDY, RunSpec
+from store import schema
 from store.audit import audit
 from store.database import open_database
 from store.errors import StoreError
 from store.runs import begin_run
-from store.schedules import find_schedule, moment_of
+from store.schedules import find_schedule, moment_of, stamp
 
 ADD = ("schedule", "add", "nightly", "--problems", "word:count=3,levels=2-2", "--strategy", "best-of-n:n=2")
 
@@ -269,6 +271,18 @@ def test_the_prefect_file_names_flows_that_are_there_and_parameters_that_they_ha
         form = flows[each["name"]].parameters
         assert set(each.get("parameters", {})) <= set(form.properties)
         assert "schedules" in each or form.required, "it has a form to fill in"
+
+
+def test_a_slot_by_hand_hides_none_that_came_before_it(tmp_path: Path) -> None:
+    database = str(tmp_path / "runs.db")
+    invoke(*ADD, "--every", "1h", "--catch-up", "all", "-d", database)
+    with open_database(database) as opened, opened.write() as connection:
+        before = datetime.now(UTC) - timedelta(hours=5, minutes=30)
+        connection.execute(update(schema.schedule).values(since=stamp(before), anchor=stamp(before)))
+    invoke("schedule", "now", "nightly", "-d", database)
+    slots = json.loads(invoke("schedule", "show", "nightly", "--json", "-d", database)[1])["slots"]
+    assert [slot["reason"] for slot in slots].count("asked for by hand") == 1
+    assert [slot["status"] for slot in slots].count("queued") == 6
 
 
 def test_what_is_evaluated_is_said_as_for_run_by_flags_and_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

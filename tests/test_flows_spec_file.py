@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from command import Done
+from command import Command
 from test_flows_work import SETTINGS
 
 from flows import grid
@@ -18,8 +17,6 @@ from flows.cli.options import spec_flags
 from flows.parts import spec
 from flows.spec_file import RunFile, checked, of, text
 from search.types import Part, RunSpec, Sampling
-
-Command = Callable[..., Done]
 
 
 def again(made: RunSpec) -> RunSpec:

@@ -93,7 +93,7 @@ def test_prm_refuses_what_will_not_do_before_any_work(
     words: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a tokenizer's folder it asked the network, and ended in a traceback after a minute."""
-    (tmp_path / "rows.jsonl").write_text("{{}}\n")
+    (tmp_path / "rows.jsonl").write_text("{}\n")
     given = [each.format(tmp=tmp_path) for each in words]
     assert line.format(tmp=tmp_path) in said(prm.main, given, monkeypatch, capsys)
     assert [each.name for each in tmp_path.iterdir()] == ["rows.jsonl"]

@@ -51,18 +51,24 @@ def test_a_check_has_a_line_a_step_that_ends_in_its_exact_label_and_is_read_so(f
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_check_works_out_itself_is_true(family: str) -> None:
     """A judge taught a wrong sum would find right steps wrong."""
+    seen = 0
     for instance, steps in solutions(family, 150, seed=1):
         for line in checked(instance, steps):
             for a, op, b, c in EQUATION.findall(line.partition(" not ")[0]):
                 assert apply(int(a), op, int(b)) == int(c), (instance.question, steps, line)
+                seen += 1
+    assert seen > 100
 
 
 @pytest.mark.parametrize("family", ["word", "guess"])
 def test_a_line_says_what_differs_exactly_where_the_step_is_wrong(family: str) -> None:
+    differing = 0
     for instance, steps in solutions(family, 150, seed=2):
         for line in checked(instance, steps)[:-1]:
             if " not " in line:
                 assert line.endswith(", no."), line
+                differing += 1
+    assert differing > 10
 
 
 @pytest.mark.parametrize("family", FAMILIES)

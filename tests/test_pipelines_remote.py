@@ -16,7 +16,7 @@ import pytest
 from openai_server import Fault, Manner, OpenAIServer, Scripted
 
 from pipelines.remote import RemoteModel, load_remote
-from pipelines.remote.errors import Away, BadSetup, WrongKey
+from pipelines.remote.errors import Away, BadSetup, Rejected, WrongKey
 from search.rules import Halt, Pause, Rules, Unsure
 from search.types import GREEDY, Extend, Extension, Finish, Row, Sampling, Step, Until
 
@@ -343,9 +343,23 @@ def test_a_request_that_fails_alone_fails_alone() -> None:
     assert isinstance(got[2], Extension)
 
 
+@pytest.mark.parametrize("body", ["data: [DONE]\n\n", '{"choices": []}'])
+def test_a_server_that_answers_with_nothing_is_not_asked_for_ever(body: str) -> None:
+    nothing = Fault(200, {"Content-Type": "text/event-stream"}, body, instead=True)
+    asked = Extend(rows(), Until.END, GREEDY)
+    with served(fault=lambda number, _: nothing, retries=1) as (_, model), pytest.raises(Away, match="2 times in a row"):
+        answer(model, asked)
+
+
+@pytest.mark.parametrize("said", ["inf", "1e999", "soon"])
+def test_a_time_to_wait_that_is_none_is_left_alone(said: str) -> None:
+    with served(fault=once(Fault(429, {"Retry-After": said}))) as (_, model):
+        assert isinstance(answer(model, Extend(rows(), Until.END, GREEDY)), Extension)
+
+
 def test_a_request_that_the_server_does_not_take_is_not_sent_again() -> None:
     with served(fault=lambda number, body: Fault(400, body='{"error": {"message": "too long"}}')) as (server, model):
-        with pytest.raises(Exception, match=r"does not take the request, HTTP 400 \(too long\)"):
+        with pytest.raises(Rejected, match=r"does not take the request, HTTP 400 \(too long\)"):
             answer(model, Extend(rows(), Until.END, GREEDY))
         assert len(server.asked) == 1
 

@@ -364,7 +364,8 @@ def test_who_opens_it_at_the_same_time_waits_and_finds_it_migrated(old: str, mon
 def _before_0005(connection: Connection) -> None:
     for column in ("shared_tokens", "shared_seconds"):
         connection.execute(text(f"ALTER TABLE attempt DROP COLUMN {column}"))
-    for table in ("slot", "schedule", "verdict", "rescore"):
+    _without_schedules(connection)
+    for table in ("verdict", "rescore"):
         connection.execute(text(f"DROP TABLE {table}"))
 
 

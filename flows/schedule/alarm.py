@@ -49,7 +49,10 @@ def below(schedule: Schedule, slot: Slot, found: Summary, run_id: str) -> Alarm 
 
 
 def is_below(bar: float, bar_by: str, found: Summary) -> bool:
-    """Whether a run's accuracy (or its interval's upper end) is below a bar; one that is equal to it is not."""
+    """Whether a run's accuracy (or its interval's upper end) is below a bar; one that is equal to it is not,
+    nor is one of which nothing was graded."""
+    if not found.graded:  # that is no accuracy of 0
+        return False
     measured = found.high if bar_by == "upper" else found.accuracy
     return measured is not None and measured < bar
 

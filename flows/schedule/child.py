@@ -24,7 +24,7 @@ from store.errors import LeaseLost
 
 PATIENCE = 6.0  # seconds that a child may take to write what it has, when it is told to stop
 COMMAND = (sys.executable, "-m", "flows.schedule.child")
-STOPPING = (130, 143, -signal.SIGTERM, -signal.SIGINT)
+STOPPING = (130, 143)
 
 
 class Failed(Exception):
@@ -61,8 +61,11 @@ class Children:
         self._halted.set()
         with self._lock:
             living = set(self._living)
-        for process in living:
-            self._end(process)
+        ends = [threading.Thread(target=self._end, args=(process,)) for process in living]  # at once: each may take a while
+        for each in ends:
+            each.start()
+        for each in ends:
+            each.join()
 
     def _start(self, job: str) -> subprocess.Popen[str]:
         with self._lock:
@@ -75,7 +78,8 @@ class Children:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                env={**os.environ, "PONDEROSA_DATABASE": self.database},
+                # it is heard by its lines, also where nobody is to see them
+                env={**os.environ, "PONDEROSA_DATABASE": self.database, "PONDEROSA_QUIET": ""},
                 start_new_session=True,  # Ctrl-C is its parent's to pass on
             )
             self._living.add(process)

@@ -17,13 +17,13 @@ from flows.cli.options import Asked
 from flows.schedule import specs
 from flows.schedule.alarm import checked_hook
 from flows.schedule.scheduler import utc_now
-from flows.schedule.times import cron_of, every_of, midnight, upcoming, zone_of
+from flows.schedule.times import cron_of, due, every_of, midnight, upcoming, zone_of
 from search.types import RunSpec
 from store import schedules
 from store.database import Database, open_database
 from store.errors import StoreError
-from store.schedules import Schedule, stamp
-from store.slots import add_slot
+from store.schedules import Schedule, moment_of, stamp
+from store.slots import add_slot, record_due
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +183,8 @@ def now(database: str, name: str, json: bool = False) -> None:
         schedule, moment = schedules.find_schedule(opened, name), stamp(utc_now())
         if schedule.status != "active":
             raise ValueError(f"schedule '{name}' is paused; ponderosa schedule resume {name}")
+        # what is due before this slot is recorded first: it is looked for behind the last that is recorded
+        record_due(opened, name, lambda known, after: due(known, after, moment_of(moment)), moment)
         if not add_slot(opened, name, moment, moment, "asked for by hand"):
             raise ValueError(f"the slot of {moment} is recorded already; try again in a second")
     if json:

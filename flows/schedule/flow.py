@@ -8,7 +8,10 @@ waits for the slot that follows.
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from flows import evaluate as evaluation  # sets Prefect's environment before it is imported
 
@@ -24,7 +27,25 @@ from flows.schedule.scheduler import Scheduler, Touch, utc_now
 from flows.schedule.times import over_change
 from search.types import RunSpec
 from store.database import open_database, public
+from store.errors import LeaseLost
 from store.schedules import find_schedule
+
+
+@contextmanager
+def touched(touch: Touch, every: float = 60.0) -> Iterator[None]:
+    """Says that the block goes on, from a thread: it has no lines of its own that would."""
+    over = threading.Event()
+
+    def say() -> None:
+        with suppress(LeaseLost):  # its end will say so
+            while not over.wait(every):
+                touch()
+
+    threading.Thread(target=say, name="touch", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @flow(name="slots", flow_run_name="{schedule}")
@@ -32,15 +53,11 @@ def slots(schedule: str = "", database: str = "") -> State[str]:
     """Runs the slots of one schedule that are due, or of all ('')."""
     # what Prefect stores has no password: the worker's environment has the whole
     where = evaluation.located(database) if database else os.environ.get("PONDEROSA_DATABASE", DATABASE)
-    said: list[str] = []
-    logger = get_run_logger()
-
-    def say(line: str) -> None:
-        said.append(line)
-        logger.info(line)
+    say = get_run_logger().info
 
     def evaluate(spec: RunSpec, name: str, touch: Touch) -> None:
-        evaluation.evaluate(RunParameters.model_validate(spec), public(where), name, show=True)
+        with touched(touch):
+            evaluation.evaluate(RunParameters.model_validate(spec), public(where), name, show=True)
 
     os.environ["PONDEROSA_DATABASE"] = where
     with open_database(where) as opened:
@@ -55,5 +72,5 @@ def slots(schedule: str = "", database: str = "") -> State[str]:
         emit_event(f"ponderosa.{told.event}", resource=resource, payload=dict(told.facts))
     message = ", ".join(f"{count} {status}" for status, count in sorted(ended.items())) or "nothing is due: a duplicate"
     alarmed = [told.said for told in scheduler.alarms]
-    state = Failed if ended["failed"] or ended["left"] else Completed
+    state = Failed if ended["failed"] or ended["left"] or ended["queued"] else Completed
     return state(message="; ".join([message, *alarmed]))

@@ -29,7 +29,7 @@ from store.slots import SLOT_TRIES, Slot, Taken, close, give_back, record_due, s
 
 LOOK = 5.0  # seconds between two looks at the clock and at the database
 LATER = 60.0  # seconds after which an evaluation that could not be done now is tried again
-HANG = 6 * 3600.0  # seconds without a finished problem after which a slot may be another's; its shards are so long before
+HANG = 6 * 3600.0  # seconds without a word of its evaluation after which a slot may be another's; its shards are so long before
 
 Touch = Callable[[], None]
 Evaluate = Callable[[RunSpec, str, Touch], None]  # a run from its spec and name; Touch says that it goes on

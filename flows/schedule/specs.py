@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from flows import work
 from flows.parts import weights
+from pipelines.models import NAMES
 from search.types import Part, RunSpec
 from store.database import Database
 from store.imported import is_imported
@@ -51,15 +52,16 @@ def like(database: Database, wanted: str) -> RunSpec:
 
 def anywhere(spec: RunSpec) -> RunSpec:
     """The spec with paths that hold from any folder: who serves a schedule is not where it was made."""
-    encoder, small = (None if part is None else _whole(part) for part in (spec.encoder, spec.small))
-    problems, generator, verifier = (_whole(part) for part in (spec.problems, spec.generator, spec.verifier))
+    encoder, small = (None if part is None else _whole(part, model=True) for part in (spec.encoder, spec.small))
+    problems, verifier, generator = _whole(spec.problems), _whole(spec.verifier), _whole(spec.generator, model=True)
     return replace(
         spec, problems=problems, generator=generator, verifier=verifier, encoder=encoder, small=small, weights="", slot=""
     )
 
 
-def _whole(part: Part) -> Part:
-    name = os.path.abspath(part.name) if os.path.isdir(part.name) and os.sep in part.name else part.name
+def _whole(part: Part, model: bool = False) -> Part:
+    folder = model and part.name not in NAMES.values() and os.path.isdir(part.name)
+    name = os.path.abspath(part.name) if folder else part.name
     params = {
         key: os.path.abspath(value) if key in PATHS and isinstance(value, str) and os.path.exists(value) else value
         for key, value in part.params.items()

@@ -100,6 +100,8 @@ class Asker:
                 before = [row.length for row in group]
                 try:
                     await self._attempt(ticket, group)
+                    if [row.length for row in group] == before and all(row.finish is None for row in group):
+                        raise Broken("an answer with nothing in it")
                 except Broken as fault:
                     await self._again(fault, group, before)
                 else:

@@ -14,10 +14,10 @@ from typing import Any, cast
 import httpx
 
 from pipelines.remote.address import KEYS, Place, api_key
-from pipelines.remote.errors import Away, BadSetup, Broken, Rejected, WrongKey
+from pipelines.remote.errors import BadSetup, Broken, Rejected, WrongKey
 from pipelines.remote.wire import Piece, Usage, Wish, body, events, message, read, shown
 
-AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+AGAIN = (408, 409, 425, 429)  # and all from 500 on
 CONNECT = 10.0  # seconds
 DRAIN = 0.5  # seconds for the end of a stream that is over
 SAID = 1 << 16  # bytes of an error that are read
@@ -93,7 +93,7 @@ class Client:
                 raise BadSetup(
                     f"the certificate of {self.place.url} is not trusted here; name its authority in SSL_CERT_FILE"
                 ) from None
-            raise Broken(f"the connection failed ({self.clean(shown(error)) or type(error).__name__})") from None
+            raise Broken(f"the connection failed ({shown(self.clean(error)) or type(error).__name__})") from None
         except httpx.InvalidURL:
             raise BadSetup(f"{self.place.url} is no URL") from None
 
@@ -102,20 +102,18 @@ class Client:
         code, at = response.status_code, self.place.url
         try:
             said = message(json.loads(raw))
-        except ValueError:
+        except (ValueError, RecursionError):
             said = raw.decode(errors="replace")
-        why = self.clean(shown(said))
-        if code in AGAIN:
+        why = shown(self.clean(said))  # cut when the key is out of it: half of one is one too
+        if code in AGAIN or code >= 500:
             return Broken(f"HTTP {code} ({why})", _after(response))
         if code in (401, 403):
             have = "the one that is set" if self._key else "none is set"
             return WrongKey(f"{at} refuses the key, HTTP {code} ({why}); {have}: see {' or '.join(KEYS)}")
         if code in (404, 405) or 300 <= code < 400:
-            where = f"; it points to {shown(response.headers.get('location'))}" if 300 <= code < 400 else ""
+            where = f"; it points to {shown(self.clean(response.headers.get('location')))}" if 300 <= code < 400 else ""
             return BadSetup(f"{at} does not know what is asked of it, HTTP {code} ({why}){where}; check URL, model= and api=")
-        if code < 500:
-            return Rejected(f"the server at {at} does not take the request, HTTP {code} ({why})")
-        return Away(f"the server at {at} answers HTTP {code} ({why})")
+        return Rejected(f"the server at {at} does not take the request, HTTP {code} ({why})")
 
 
 async def _drained(stream: AsyncGenerator[bytes, None]) -> None:
@@ -140,11 +138,11 @@ def _after(response: httpx.Response) -> float | None:
     said = response.headers.get("retry-after", "")
     try:
         return max(float(int(float(said))), 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         return max(parsedate_to_datetime(said).timestamp() - time.time(), 0.0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -87,13 +87,13 @@ class RemoteEngine:
         shared().wait(self.asker.client.http.aclose())
 
     def _charge(self) -> None:
-        """Shares the time since the last turn between the requests that are on their way; stops those that have no more."""
+        """Shares the time since the last turn between the requests that were on their way; stops those that have no more."""
         now = time.monotonic()
-        running = [ticket for ticket, _ in self._tickets.values() if ticket.started is not None and not ticket.over]
+        running = [ticket for ticket, _ in self._tickets.values() if ticket.started is not None]
         for ticket in running:
             ticket.seconds += (now - self._clock) / len(running)
             bound = ticket.request.seconds
-            if bound is not None and ticket.seconds >= bound and not ticket.late:
+            if bound is not None and ticket.seconds >= bound and not (ticket.late or ticket.over):
                 ticket.late = True
                 shared().loop.call_soon_threadsafe(ticket.stop)
         self._clock = now

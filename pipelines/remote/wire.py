@@ -77,7 +77,7 @@ def read(line: bytes) -> tuple[list[Piece], Usage | None]:
     """What one event says. Raises Broken for what is no event of the protocol."""
     try:
         said = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Broken(f"malformed JSON ({shown(line.decode(errors='replace'))})") from None
     if not isinstance(said, dict):
         raise Broken(f"malformed JSON (no object: {shown(said)})")
@@ -131,7 +131,7 @@ def _logprobs(said: Any) -> Logprobs:
             tuple(_ln(p) for _, p, _ in rows),
             tuple(tuple(sorted(map(_ln, top), reverse=True)) for _, _, top in rows),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise Broken(f"malformed logprobs ({shown(said)})") from None
 
 
