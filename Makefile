@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 MINUTES ?= 30
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: demo test crash test-slow soak check bench train clean
 
@@ -50,6 +50,7 @@ bench: $(STAMP)
 	for what in cancel terminate; do $(RUN)python -m flows.figures.workers $$what; done
 	for what in sharing writers cluster; do $(RUN)python -m flows.figures.$$what; done
 	$(RUN)python -m flows.figures.pool cost
+	for what in sweep million export; do $(RUN)python -m flows.figures.asking $$what; done
 
 train: $(STAMP)
 	$(RUN)python -m pipelines.train

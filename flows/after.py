@@ -10,9 +10,11 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from flows import page, report, rescore, retrain
+from flows import page, rescore, retrain
 from flows.evaluate import DATABASE, DatabasePlace
 from flows.parameters import ReportParameters, RescoreParameters, RetrainParameters
+from flows.report import summary as report
+from flows.report import written
 from store.database import open_database
 from store.runs import find_run
 
@@ -57,7 +59,8 @@ def report_runs(wanted: ReportParameters, database: DatabasePlace = DATABASE) ->
     """The runs' table, the plot of accuracy against tokens, and each later run in pairs with the first."""
     with open_database(evaluation.located(database), create=False) as opened:
         ids = [find_run(opened, each).id for each in wanted.runs]
-        text = report.run(opened, ids, wanted.file, wanted.resamples)
+        text = written.run(opened, ids, wanted.file, resamples=wanted.resamples).text if wanted.file else ""
+        text = text or report.made(opened, list(dict.fromkeys(ids)), wanted.resamples).markdown("")
         page.publish(opened, list(dict.fromkeys(ids)), "")
     if wanted.file:
         create_link_artifact(link=f"file://{report.absolute(wanted.file)}", link_text=wanted.file, key=f"report-{ids[0]}")

@@ -21,8 +21,8 @@ from pipelines.remote.words import Words
 from pipelines.remote.words import words as load_words
 from search.ledger import Usage
 from search.strategies import build
-from search.tree import Tree, constraint_of
-from search.types import Choice, Question, RunSpec
+from search.tree import Tree, constraint_of, state_of
+from search.types import Choice, Question, RunSpec, State
 from store import schema
 from store.audit import CHECKS, Fault, Report, audit
 from store.costs import UNSUMMED
@@ -148,6 +148,10 @@ def _other_tree(connection: Connection, row: Row[Any], tree: Tree) -> list[str]:
     stored = connection.execute(select(candidate.path, candidate.state, candidate.cause).where(candidate.attempt_id == row.id))
     states = {path: (state, cause) for path, state, cause in stored}
     now = {path: (state.value, clean(cause)) for path, (state, cause) in tree.states.items() if path}
+    for path in [path for path, (state, _) in tree.states.items() if state is State.ASIDE]:
+        state, cause = state_of(tree.candidates[path].step)
+        if states.get(path) == (state.value, cause):
+            now[path] = (state.value, cause)  # a run from before a state said that a candidate is aside
     other = [path for path in states | now if states.get(path) != now.get(path)]
     out = [f"candidate {path} is {states.get(path)}, and {now.get(path)} when replayed" for path in other]
     for name in (f.name for f in fields(Usage) if f.name not in UNSUMMED):

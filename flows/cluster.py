@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -27,10 +28,10 @@ PARTS, MOST = 4, 8
 
 def check_cluster(cluster: str, plain: bool = False) -> None:
     """Raises ValueError for a cluster that cannot be."""
-    kind, _, rest = cluster.partition(":")
     if plain:
         raise ValueError(f"--cluster {cluster} spreads Prefect's tasks; leave --plain out, or start several `ponderosa worker`")
-    if kind == "local" and not (rest.isdigit() and int(rest)):
+    local = cluster.partition(":")[0] == "local"
+    if not re.fullmatch(r"local:0*[1-9]\d*" if local else r"(\w+://)?\S+:\d+/?", cluster):
         raise ValueError(
             f"cluster '{cluster}' must be local:PROCESSES, such as local:2, or an address such as dask://HOST:8786"
         )

@@ -28,7 +28,7 @@ from prefect.exceptions import CancelledRun
 from pydantic import Field
 
 from flows import cluster as cluster_of
-from flows import page, report, stretch, work
+from flows import page, stretch, work
 from flows.ahead import done_ahead, hand_over, is_ahead
 from flows.cancelling import page_watched
 from flows.parameters import Grid, RunParameters
@@ -38,7 +38,7 @@ from store import queue
 from store.database import Database, open_database, public
 from store.errors import Cancelled, StoreError
 from store.leases import Held
-from store.runs import SHARD, close_run, find_run
+from store.runs import SHARD, close_run, find_run, named_by
 
 DATABASE = os.path.join(".ponderosa", "ponderosa.db")
 DatabasePlace = Annotated[
@@ -137,7 +137,7 @@ def sweep(
         raise ValueError(f"{len(names)} names were given for {len(specs)} runs; give one for each, or none")
     try:
         with open_database(located(database)) as opened:
-            named = names or [report.named_by(spec) for spec in specs]
+            named = names or [named_by(spec) for spec in specs]
             _run_all(opened, specs, named, database, share, show, False, cluster, shard)
     except (Cancelled, CancelledRun):
         return states.Cancelled(message=str(queue.called_off(specs[0].id)))

@@ -1,4 +1,4 @@
-"""The verbs that go on with what is stored: rescore, report, retrain."""
+"""The verbs that go on with what is stored: rescore, report, view, retrain."""
 
 from __future__ import annotations
 
@@ -25,28 +25,33 @@ def rescore(opened: Database, wanted: str, verifier: str | None, grader: str | N
         _out("\n".join(line for each in made for line in each.lines()))
 
 
-def report(opened: Database, wanted: Sequence[str], file: str, resamples: int, json: bool) -> None:
-    """Writes the report to standard output, or to a file."""
-    from flows import report as reporting
-
-    text = reporting.run(opened, wanted, file, resamples)
-    if json:
-        _tell_report(opened, wanted, file, resamples)
-        return
-    _out(f"written to {file}" if file else text.rstrip())
-
-
-def _tell_report(opened: Database, wanted: Sequence[str], file: str, resamples: int) -> None:
+def report(opened: Database, wanted: Sequence[str], file: str, plots: str, force: bool, resamples: int, json: bool) -> None:
+    """Writes the report's page, or its summary in Markdown, and its charts."""
     from flows import records
-    from flows.report import compared
-    from store.runs import find_run
+    from flows.report import summary, written
 
-    runs = list({run.id: run for run in (find_run(opened, each) for each in wanted)}.values())
+    made = written.run(opened, wanted, file, plots, force, resamples)
+    if not json:
+        _out("\n".join(made.lines()))
+        return
     try:
-        pairs = [asdict(each) for each in compared(opened, runs, resamples)]
+        pairs = [asdict(each) for each in summary.compared(opened, made.runs, resamples)]
     except ValueError:  # runs on other problems
         pairs = []
-    records.tell({"file": file or None, "runs": [records.of_run(opened, run) for run in runs], "pairs": pairs})
+    runs = [records.of_run(opened, run) for run in made.runs]
+    records.tell({"file": made.file, "plots": list(made.plots), "runs": runs, "pairs": pairs})
+
+
+def view(opened: Database, wanted: Sequence[str], port: int, json: bool) -> None:
+    """Serves the page until it is interrupted."""
+    from flows import records
+    from flows.report import viewed
+
+    def started(url: str) -> None:
+        records.tell({"url": url}) if json else _out(f"{url}  (Ctrl-C ends it)")
+        sys.stdout.flush()
+
+    viewed.run(opened, wanted, port, started)
 
 
 def retrain(opened: Database, raw: Mapping[str, Any], json: bool) -> None:
@@ -82,4 +87,4 @@ def _out(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-__all__ = ["report", "rescore", "retrain"]
+__all__ = ["report", "rescore", "retrain", "view"]

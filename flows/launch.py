@@ -17,10 +17,11 @@ from flows.cluster import check_cluster
 from flows.progress import board, said, shown
 from flows.stretch import biggest_first
 from search.types import RunSpec
-from store.database import open_database, public
+from store import queue
+from store.database import Database, open_database, public
 from store.errors import Cancelled, Unavailable
 from store.imported import is_imported
-from store.runs import SHARD, find_run, retry
+from store.runs import SHARD, Run, find_run, retry
 
 
 def launch(
@@ -63,11 +64,14 @@ def submit(specs: Sequence[RunSpec], names: Sequence[str], database: str, shard:
     _prepared(specs, database)
     with open_database(database) as opened:
         for spec, name in zip(specs, names, strict=True):
-            left = work.submit(opened, spec, name, shard)
-            if json:
-                records.tell({"run": spec.id, "name": name, "status": "queued" if left else "done"})
-            said(f"run {spec.id} {'waits for a worker: `ponderosa worker`' if left else 'is done: nothing is left of it'}")
+            _tell_queued(spec.id, name, work.submit(opened, spec, name, shard), json)
     return [spec.id for spec in specs]
+
+
+def _tell_queued(run_id: str, name: str, left: bool, json: bool) -> None:
+    if json:
+        records.tell({"run": run_id, "name": name, "status": "queued" if left else "done"})
+    said(f"run {run_id} {'waits for a worker: `ponderosa worker`' if left else 'is done: nothing is left of it'}")
 
 
 def _prepared(specs: Sequence[RunSpec], database: str) -> None:
@@ -93,15 +97,7 @@ def _cancellable() -> Iterator[None]:
 def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool = False, plain: bool = False) -> str:
     """Goes on with a run that is in the database; its problem set need not be there any more. The run's id."""
     with open_database(database, create=False) as opened:
-        run = find_run(opened, wanted)
-        if is_imported(run.spec):
-            left = "an import that was cut off goes on by its own command" if run.status != "done" else "all of it is there"
-            raise ValueError(f"run '{run.id}' was imported, and has nothing to resume: {left}")
-        work.check(run.spec, problems=False)
-        if retry_failed:
-            said(f"{retry(opened, run.id) or 'no'} failed problems are opened again")
-        if restart:
-            work.begin_again(opened, run.id)
+        run = _resumed(opened, wanted, restart, retry_failed)
         if plain:
             with shown(run.name or run.id, key=run.id) as watch:
                 work.resume(opened, run.spec, watch, said)
@@ -113,6 +109,27 @@ def resume(wanted: str, database: str, restart: bool = False, retry_failed: bool
         asked = RunParameters.model_validate(run.spec)
         flows.evaluate(asked, _without_password(database), name, show=True, planned_before=True)
     return run.id
+
+
+def resubmit(wanted: str, database: str, restart: bool = False, retry_failed: bool = False, json: bool = False) -> None:
+    """Leaves what a run has not done yet to workers."""
+    with open_database(database, create=False) as opened:
+        run = _resumed(opened, wanted, restart, retry_failed)
+        _tell_queued(run.id, run.name, queue.enqueue(opened, run.id), json)
+
+
+def _resumed(opened: Database, wanted: str, restart: bool, retry_failed: bool) -> Run:
+    """The run that is to be gone on with, opened for that. ValueError for one that cannot be."""
+    run = find_run(opened, wanted)
+    if is_imported(run.spec):
+        left = "an import that was cut off goes on by its own command" if run.status != "done" else "all of it is there"
+        raise ValueError(f"run '{run.id}' was imported, and has nothing to resume: {left}")
+    work.check(run.spec, problems=False)
+    if retry_failed:
+        said(f"{retry(opened, run.id) or 'no'} failed problems are opened again")
+    if restart:
+        work.begin_again(opened, run.id)
+    return run
 
 
 @contextmanager

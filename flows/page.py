@@ -19,13 +19,13 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run, task_run
 
-from flows import report
 from flows.parameters import Grid, RunParameters
+from flows.report import summary as report
 from flows.stretch import overall
 from flows.watching import Progress, Watcher
 from search.types import RunSpec
 from store.database import Database
-from store.runs import Run
+from store.runs import Run, named, named_by
 
 EVERY = 5.0  # seconds between two updates of a progress artifact: each is a request
 LONGEST = 200  # characters of a name
@@ -37,12 +37,12 @@ _log = logging.getLogger("ponderosa")
 
 
 def title(run: Run) -> str:
-    return report.named(run)[:LONGEST]
+    return named(run)[:LONGEST]
 
 
 def full_name(spec: RunSpec, name: str = "") -> str:
     """What ran: strategy, problems, model, seed."""
-    return f"{name or report.named_by(spec)}, {spec.problems}, {spec.generator}, seed {spec.seed}"[:LONGEST]
+    return f"{name or named_by(spec)}, {spec.problems}, {spec.generator}, seed {spec.seed}"[:LONGEST]
 
 
 def name_of_run() -> str:

@@ -273,7 +273,7 @@ class ReportParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     runs: tuple[str, ...] = Field(("latest",), min_length=1, description="ids or names; later ones are compared with the first")
-    file: str = Field("", description="a Markdown file to write it to; its plot stands beside it. '' = none")
+    file: str = Field("", description="an .html file for the page, or .md for its summary with a plot beside it. '' = none")
     resamples: int = Field(10_000, ge=1, description="of the bootstrap over problems")
 
 

@@ -22,8 +22,6 @@ from verifiers.grade import Graders, Verdict
 from verifiers.graders import GRADERS
 from verifiers.registry import require_sandbox
 
-BATCH = 256  # traces that a verifier is given at a time
-
 
 @dataclass(slots=True)
 class Rescored:
@@ -90,8 +88,8 @@ def _by_verifier(opened: Database, found: Run, part: Part, watch: Callable[[int,
     total = queries.summary(opened, found.id).problems
     for each in rescored.wholes(opened, found.id, "verifier", name):
         fresh = [path for path in each.traces if path not in each.known]
-        for at in range(0, len(fresh), BATCH):
-            some = fresh[at : at + BATCH]
+        for at in range(0, len(fresh), rescored.BATCH):
+            some = fresh[at : at + rescored.BATCH]
             readings = verifier.score([each.traces[path] for path in some])
             scores = [scored(p, name, r.parts, r.reason, join) for p, r in zip(some, readings, strict=True)]
             rescored.add_scores(opened, each.attempt_id, scores, join.value)
@@ -115,8 +113,7 @@ def _by_grader(opened: Database, found: Run, grader: str, watch: Callable[[int, 
             answered = [path for path in fresh if each.answers[path] is not None]  # what was cut off has no answer
             verdicts = graders.grade_all([(problem, each.answers[path], each.text(path)) for path in answered])
             found_ = dict(zip(answered, verdicts, strict=True))
-            judged = [(path, found_.get(path, Verdict.NONE)) for path in fresh]
-            given = [rescored.Given(path, verdict.value, verdict is Verdict.CORRECT) for path, verdict in judged]
+            given = [rescored.Given(path, found_.get(path, Verdict.NONE).value) for path in fresh]
             rescored.add_verdicts(opened, each.attempt_id, grader, given)
             _count(made, len(fresh), len(each.known), watch, total)
     return replace(made, seconds=time.monotonic() - began, accuracy=rescored.chosen_by(opened, found.id, grader))

@@ -15,6 +15,7 @@ from search.strategies import chosen
 from search.types import Join, Problem
 from store import queries
 from store.database import Database
+from store.imported import IMPORTED
 from store.pools import Signal
 from store.reselect import Plan, Reselection, Size, planned_for, rejoined, reselect
 from store.runs import Run, find_run
@@ -24,7 +25,8 @@ from verifiers.registry import load_verifier, signals
 
 LEGEND = (
     "accuracy: over subsets of n, ties split evenly; by rule: ties to fewer tokens, then the earlier path, as a run decides",
-    "95% interval: bootstrap over problems; none: subsets in which nobody answers, or nobody with a score; they count as wrong",
+    "95% interval: bootstrap over problems, or Wilson's where each is right or wrong",
+    "none: subsets in which nobody answers, or nobody with a score; they count as wrong",
     "tokens and passes: a problem's, as the share n / pool of what its search cost; ~: over random subsets, not all of them",
 )
 
@@ -89,11 +91,13 @@ def about(have: Pools) -> str:
     low, high = min(have.sizes), max(have.sizes)
     many = f"{low}" if low == high else f"{low} to {high}"
     if have.independent:
-        said = f"{many} independent solutions a problem: n of them are what the strategy draws with n"
+        of = "independent" if have.strategy != IMPORTED else "imported"
+        if_so = "" if of == "independent" else ", if each was drawn without regard to the others"
+        said = f"{many} {of} solutions a problem: n of them are what the strategy draws with n{if_so}"
     else:
         said = (
-            f"{many} whole solutions a problem that {have.strategy} ended or cut, pruned ones too; they depend on each other, "
-            "so n of them are not what a smaller search would find"
+            f"{many} whole solutions a problem that {have.strategy} ended or cut, pruned ones too; they may depend on each "
+            "other, so n of them need not be what a smaller search would find"
         )
     return said + (f"; {have.pending} unfinished problems are left out" if have.pending else "")
 

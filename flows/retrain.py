@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.places import checked, making
+from pipelines.train.given import writable_folder
 from search.types import Join, Part, Problem, RunSpec, Trace, Verifier
 from store.database import Database
 from store.rescored import Whole, wholes
@@ -96,6 +98,7 @@ def run(opened: Database, asked: RetrainParameters) -> Retrained:
     folder = Path(asked.folder)
     if folder.exists():
         raise ValueError(f"the folder '{folder}' is there already; name one that is not")
+    writable_folder(folder)
     runs = [find_run(opened, each) for each in dict.fromkeys(asked.runs)]
     solved = collected(opened, runs)
     train, apart = parted(solved, asked.held_out, asked.seed)
@@ -125,6 +128,8 @@ def _graded(run_id: str, whole: Whole, graders: Graders) -> Iterator[Solved]:
     said = {answer for answer in whole.answers.values() if answer is not None}
     verdicts = {answer: graders.grade(whole.problem, answer) is Verdict.CORRECT for answer in said}
     for path, trace in whole.traces.items():
+        if trace.question.text != whole.problem.prompt:  # a prompt of the strategy's own: which of two is better, say
+            continue
         answer = whole.answers[path]
         yield Solved(run_id, whole.problem, path, trace, answer, answer is not None and verdicts[answer])
 
@@ -220,14 +225,16 @@ def _trained(
 
     began = time.monotonic()
     before = measured(Part("prm", {"model": asked.init}), apart)
-    folder.mkdir(parents=True)
-    file = folder / "samples.jsonl"
-    write(samples, file)
-    words = [str(folder), "--init", str(locate(asked.init, "reward")), "--samples", str(file), "--tokens", str(asked.tokens)]
-    words += ["--seed", str(asked.seed), "--drills", "0.1", "--pages", "0", "--own", "0.9"]
-    words += ["--td", str(LAMBDA)] if labels == "outcome" else []
-    with contextlib.redirect_stdout(sys.stderr):  # its lines are progress, and ours are data
-        loop = prm.train(prm.parser().parse_args(words))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    checked(folder, force=False, folder=True)
+    with making(folder, folder=True) as part:  # what is broken off leaves nothing that looks like a model
+        file = part / "samples.jsonl"
+        write(samples, file)
+        words = [str(part), "--init", str(locate(asked.init, "reward")), "--samples", str(file), "--tokens", str(asked.tokens)]
+        words += ["--seed", str(asked.seed), "--drills", "0.1", "--pages", "0", "--own", "0.9"]
+        words += ["--td", str(LAMBDA)] if labels == "outcome" else []
+        with contextlib.redirect_stdout(sys.stderr):  # its lines are progress, and ours are data
+            loop = prm.train(prm.parser().parse_args(words))
     after = measured(Part("prm", {"model": str(folder)}), apart)
     counts = len({s.problem.prompt for s in train}), len({s.problem.prompt for s in apart})
     vote = _accuracy(apart, [1.0] * len(apart), by_sum=True)

@@ -19,6 +19,7 @@ MARKS = {
     State.FINISHED: "finished",
     State.CANCELLED: "cancelled",
     State.FAILED: "cut",
+    State.ASIDE: "aside",
 }
 
 

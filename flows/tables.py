@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 LEAST_WIDTH = 132
+PIPE_WIDTH = 10_000  # for a program only texts are cut
 LEGEND = (
     "tokens, sequential tokens and verifier passes are means a problem; "
     "seconds are the whole run's, generating, verifying and storing"
@@ -47,7 +48,7 @@ class _Output(Console):
 
 def console() -> Console:
     """Standard output. Where it is no terminal, or a narrow one, tables keep the width they need."""
-    width = max(shutil.get_terminal_size().columns, LEAST_WIDTH)
+    width = max(shutil.get_terminal_size().columns, LEAST_WIDTH) if sys.stdout.isatty() else PIPE_WIDTH
     return _Output(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
@@ -75,7 +76,7 @@ def comparison(opened: Database, ids: Sequence[str], title: str = "") -> Table:
         run, found = find_run(opened, run_id), queries.summary(opened, run_id)
         made.add_row(
             run.name or str(run.spec.strategy),
-            number(found.accuracy if found.graded else None, 3),
+            number(found.accuracy, 3),
             f"[{found.low:.3f}, {found.high:.3f}]" if found.graded else "–",
             number(found.generated_tokens),
             number(found.sequential_tokens),
@@ -112,12 +113,16 @@ def compare(database: str, ids: Sequence[str], json: bool = False) -> int:
     return sum(count for _, count in failed)
 
 
-def hints(run_id: str, database: str) -> None:
+def of_database(database: str) -> str:
+    """What a command that is shown needs to find the database; "" for the default one."""
     from flows.cli import DATABASE
     from store.database import public
 
-    where = "" if database == DATABASE else f" --database {public(database)}"
-    out = console()
+    return "" if database == DATABASE else f" --database {public(database)}"
+
+
+def hints(run_id: str, database: str) -> None:
+    out, where = console(), of_database(database)
     out.print("try       " + f"ponderosa show {run_id}{where}")
     out.print("          " + f"ponderosa candidates {run_id} --limit 20{where}")
     out.print("          " + 'ponderosa solve "Use 3, 5, 7, 2 to make 24." --strategy beam --tree')
@@ -251,7 +256,7 @@ def _show_selectors(opened: Database, run: Run) -> None:
         "selector", ">accuracy", title="\nselectors, with their defaults, replayed over all stored solutions, pruned ones too"
     )
     found = queries.summary(opened, run.id)
-    made.add_row("as the run chose", number(found.accuracy if found.graded else None, 3))
+    made.add_row("as the run chose", number(found.accuracy, 3))
     for name, rule in SELECTORS.items():
         if (scored or not rule.needs_verifier) and not rule.reads and name not in lacking:  # `reselect` has the others
             made.add_row(name, f"{hits[name] / closed:.3f}")
@@ -307,7 +312,7 @@ def list_all(opened: Database, json: bool = False) -> None:
     for run in list_runs(opened):
         made.add_row(
             run.id,
-            oneline(run.name, 40),
+            oneline(run.name, 40 if sys.stdout.isatty() else PIPE_WIDTH),
             run_status(opened, run),
             f"imported:{run.spec.problems.params['format']}" if is_imported(run.spec) else str(run.spec.problems),
             str(run.spec.verifier),

@@ -19,6 +19,7 @@ from flows.extent import Extent, claimed
 from flows.hurry import hurrying
 from flows.parts import weights
 from flows.remote import check as check_remote
+from flows.solved import cheap, ensure, judge
 from flows.versions import commit, versions
 from flows.watching import Progress, Sayer, Watcher, nobody, nothing, turns, unsaid, used
 from pipelines.encoders import check_encoder, load_named
@@ -31,7 +32,7 @@ from search.drive import Diverged, Driver, Journal, NoJournal, Outcome, Search
 from search.strategies import build
 from search.tree import Tree, constraint_of
 from search.types import Encoder, Join, Part, Problem, Question, RunSpec, TextGenerator, Verifier
-from store import queries, queue
+from store import queries, queue, solved
 from store.database import Database
 from store.errors import StoreError, Unavailable
 from store.journal import Grade, StoreJournal
@@ -321,6 +322,8 @@ def work_extent(
                         progress.spent, progress.bounded = progress.spent + part, progress.bounded + 1
                     progress.under_way = sum(tree.usage.generated_tokens for tree in trees.values())
                     watch(progress)
+        with hurrying():
+            solved.derive(database, spec.id, judge(graders), cheap)
     if diverged:
         raise Diverged(_parted(database, spec, diverged))
     return progress
@@ -374,6 +377,7 @@ def closing(database: Database, run_id: str) -> Iterator[None]:
     with broken_off(database, run_id):
         yield
     close_run(database, run_id)
+    ensure(database, [run_id], cheap)  # what a worker had no time for that died after its last search
 
 
 @contextmanager

@@ -147,14 +147,14 @@ def _left(worker: Worker) -> bool:
 
 def placed(device: str, count: int | None) -> None:
     """Before torch is imported: the process sees the device it has a slot of, and computes with its share of the cores."""
-    kind, _, number = device.partition(":")
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise ValueError(f"unknown device '{device}' (cpu, cuda, cuda:NUMBER)")
     if kind == "cuda" and number:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", number)
     elif kind == "cpu":
         share = max(1, slots.slots_of("cpu") // (count or slots.slots_of("cpu")))
         os.environ.setdefault("OMP_NUM_THREADS", str(share))
-    elif kind != "cuda":
-        raise ValueError(f"unknown device '{device}' (cpu, cuda, cuda:NUMBER)")
 
 
 __all__ = ["Worker", "run"]

@@ -39,6 +39,12 @@ class ModelError(ValueError):
     exit_code = 65
 
 
+class BadOption(ModelError):
+    """What was asked of a model is no option, or no value of one."""
+
+    exit_code = 2  # usage, as of every flag
+
+
 @dataclass(frozen=True, slots=True)
 class TextModel:
     """A loaded generator: its engine, and how a question becomes the tokens of a prompt."""
@@ -132,17 +138,17 @@ def fingerprint(name: str, role: str) -> str:
 
 
 def options_of(params: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
-    """A model's options over their defaults; ModelError for an unknown one."""
+    """A model's options over their defaults; BadOption for an unknown one."""
     unknown = set(params) - set(defaults)
     if unknown:
-        raise ModelError(f"unknown model option '{min(unknown)}' ({', '.join(sorted(defaults))})")
+        raise BadOption(f"unknown model option '{min(unknown)}' ({', '.join(sorted(defaults))})")
     return {**defaults, **params}
 
 
 def whole(value: Any, name: str, least: int) -> int:
     """A model's option that is a count."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ModelError(f"model option {name} must be a whole number of at least {least}, not '{value}'")
+        raise BadOption(f"model option {name} must be a whole number of at least {least}, not '{value}'")
     return value
 
 
@@ -151,10 +157,10 @@ def placed(device: str, dtype: str) -> Any:
     import torch
 
     if dtype not in DTYPES:
-        raise ModelError(f"unknown dtype '{dtype}' ({', '.join(DTYPES)})")
+        raise BadOption(f"unknown dtype '{dtype}' ({', '.join(DTYPES)})")
     kind = device.split(":")[0]
     if kind not in DEVICES:
-        raise ModelError(f"unknown device '{device}' ({', '.join(DEVICES)})")
+        raise BadOption(f"unknown device '{device}' ({', '.join(DEVICES)})")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device '{device}' is not there: torch sees no CUDA; use device=cpu")
     return torch.bfloat16 if dtype == "layercast" else getattr(torch, dtype)
@@ -190,7 +196,7 @@ def load_generator(name: str = "bundled", params: Mapping[str, Any] | None = Non
     options = options_of(params or {}, device="cpu", dtype="float32", rows=256, cache_mb=0, threads=0, draft=0, path="auto")
     dtype = placed(str(options["device"]), str(options["dtype"]))
     if options["path"] not in PATHS:
-        raise ModelError(f"unknown path '{options['path']}' ({', '.join(PATHS)})")
+        raise BadOption(f"unknown path '{options['path']}' ({', '.join(PATHS)})")
     rows = whole(options["rows"], "rows", 1)
     cache_mb, threads, draft = (whole(options[key], key, 0) for key in ("cache_mb", "threads", "draft"))
     source = locate(name, "generator")

@@ -128,7 +128,10 @@ class Tree:
         return None if score is None else score.value
 
     def answer(self, path: Path) -> Answer:
-        """The answer of a finished candidate; one that was cut off has none."""
+        """The answer of a finished candidate; one that was cut off has none, nor has what was asked aside."""
+        told = self.states.get(path)
+        if told is not None and told[0] is State.ASIDE:
+            return Answer(None, f"no solution: {told[1]}")
         if not self.candidates[path].finished:
             return Answer(None, f"not finished ({self.candidates[path].step.finish})")
         if path not in self._answers:  # asked for by the selector and again by the journal
@@ -182,12 +185,14 @@ class Tree:
         begins: Sequence[tuple[int, ...]] = (),
         prompt: str | None = None,
         model: str = "",
+        aside: str = "",
     ) -> Ask[tuple[Candidate, ...]]:
         """Asks for n continuations of each parent (or n[i] of the i-th); the new candidates, in order of the parents.
 
         With `first`, all rows stop once that many have ended by themselves; `rules` may stop them for other reasons, and
         `tokens` is the most that each may have. With `begins` (one a row) they begin with these tokens. With `prompt` they
-        are children by name only: they answer that question, and nothing before it is read. Where the budget runs short
+        are children by name only: they answer that question, and nothing before it is read. `aside` says what they are where
+        they are no solutions: "plan", say. They have no answer then, and no part in a pool. Where the budget runs short
         there are fewer candidates, cut ones, or none: an empty tuple means that the search must end.
         """
         paths = [p if isinstance(p, str) else p.path for p in parents]
@@ -219,6 +224,8 @@ class Tree:
                 self._dropped[candidate.path] = None
             if prompt is not None:
                 self.prompts[candidate.path] = prompt
+        if aside:
+            self.mark(minted, State.ASIDE, aside)
         return tuple(minted)
 
     def _spoken(self, parent: Path, prompt: str | None) -> tuple[str, str]:

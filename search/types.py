@@ -161,6 +161,7 @@ class State(StrEnum):
     FINISHED = "finished"
     CANCELLED = "cancelled"
     FAILED = "failed"
+    ASIDE = "aside"  # no solution: what a strategy asked on the way, a plan or a comparison; the cause names it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -551,6 +552,8 @@ class RunSpec:
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.step_tokens < 1:
             raise ValueError(f"token limits must be at least 1, not {min(self.tokens, self.step_tokens)}")
+        if not -(2**63) <= self.seed < 2**63:  # what a database's columns hold
+            raise ValueError(f"seed must be a whole number of 64 bits, not {self.seed}")
         try:
             re.compile(self.constraint)
         except re.error as error:

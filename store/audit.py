@@ -14,17 +14,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, Table, case, func, select, text
+from sqlalchemy import Connection, Row, Select, Table, and_, case, func, literal, or_, select, text
 
 from search.ledger import Usage
 from search.packing import TOKEN_BYTES, ahead_bytes
-from search.types import Finish, Join, Packed, Problem, child_of, depth_of
+from search.types import Finish, Join, Packed, Problem, RunSpec, child_of, depth_of
 
 from . import schema
 from .costs import UNSUMMED, invalid, ledger
 from .database import Database
+from .errors import Unreadable, why
 from .imported import IMPORTED
+from .rescored import BATCH as BATCH_OF_SCORES
 from .runs import problem_key
+from .schedules import schedule_of
 
 BATCH = 256  # attempts read at a time
 SHOWN = 20  # faults kept of one check
@@ -39,7 +42,9 @@ CHECKS = {
     "ledger": "each entry of the cost ledger is the sum over the attempt's rows",
     "tree": "each candidate's parent is there, above it, and its depth is that of its path",
     "scores": "each score is a number in [0, 1] joined from its parts, or none with a reason",
-    "slots": "a slot that has been run has a run of its own, and one that is done has one that is done",
+    "slots": "a schedule can be read, a slot that has been run has a run of its own, and one that is done has one that is done",
+    "later": "what was said after a run is by a verifier or a grader on record, and of all solutions of an attempt",
+    "solutions": "what was derived of an attempt is counted in it, of a closed one, and its choice is the chosen one",
     "tokens": "packed tokens and statistics have the length that the step says",
 }
 
@@ -76,7 +81,7 @@ def audit(db: Database, run_id: str | None = None) -> Report:
     with db.read() as connection:
         for fault in _file(connection):
             report.add(fault)
-        whole = (_counts, _keys, _names, _slots)
+        whole = (_counts, _keys, _names, _slots, _later, _solutions)
         for fault in (fault for look in whole for fault in look(connection, run_id)):
             report.add(fault)
         imported = _imported(connection)
@@ -151,6 +156,10 @@ def _names(connection: Connection, run_id: str | None) -> Iterator[Fault]:
         digest = hashlib.blake2b(row.spec.encode(), digest_size=6).hexdigest()
         if digest != row.id:
             yield Fault("names", f"run {row.id}", f"the hash of its spec is {digest}")
+        try:
+            RunSpec.from_json(row.spec)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            yield Fault("names", f"run {row.id}", f"its spec cannot be read: {why(error)}")
     stored = select(problem)
     if run_id is not None:
         stored = stored.where(problem.c.key.in_(select(attempt.problem_key).where(attempt.run_id == run_id)))
@@ -161,6 +170,11 @@ def _names(connection: Connection, run_id: str | None) -> Iterator[Fault]:
 
 
 def _slots(connection: Connection, run_id: str | None) -> Iterator[Fault]:
+    for kept in connection.execute(select(schema.schedule)).mappings() if run_id is None else ():
+        try:
+            schedule_of(kept)
+        except Unreadable as error:
+            yield Fault("slots", f"schedule {kept['name']}", str(error))
     run, slot = schema.run.c, schema.slot.c
     asked = select(schema.slot, run.status.label("run_status"), run.spec).outerjoin_from(
         schema.slot, schema.run, slot.run_id == run.id
@@ -170,13 +184,82 @@ def _slots(connection: Connection, run_id: str | None) -> Iterator[Fault]:
         where = f"slot {row.schedule}@{row.slot_utc}"
         if row.status not in schema.SLOT_STATUSES:
             yield Fault("slots", where, f"unknown status {row.status}")
+        if row.status in ("done", "failed") and row.ended is None:
+            yield Fault("slots", where, f"it is {row.status}, and has no end")
         if row.status == "done" and row.run_status != "done":
             yield Fault("slots", where, f"it is done, and its run {row.run_id} is {row.run_status or 'not there'}")
         if row.run_id in seen:
             yield Fault("slots", where, f"its run {row.run_id} is another slot's too")
-        if row.spec is not None and json.loads(row.spec).get("slot") != f"{row.schedule}@{row.slot_utc}":
-            yield Fault("slots", where, f"its run {row.run_id} is of '{json.loads(row.spec).get('slot', '')}'")
+        if row.spec is not None and (own := _loaded(row.spec).get("slot", "")) != f"{row.schedule}@{row.slot_utc}":
+            yield Fault("slots", where, f"its run {row.run_id} is of '{own}'")
         seen |= {row.run_id} - {None}
+
+
+def _later(connection: Connection, run_id: str | None) -> Iterator[Fault]:
+    attempt, score, verdict, rescore = schema.attempt.c, schema.score.c, schema.verdict.c, schema.rescore.c
+    for row in connection.execute(
+        select(rescore.run_id, rescore.kind, rescore.name).where(rescore.kind.not_in(schema.RESCORES))
+    ):
+        if run_id in (None, row.run_id):
+            yield Fault("later", f"run {row.run_id}", f"'{row.name}' is of the unknown kind {row.kind}")
+    on = rescore.run_id == attempt.run_id
+    false = or_(verdict.verdict.not_in(schema.VERDICTS), verdict.correct.is_distinct_from(verdict.verdict == "correct"))
+    verdicts = (
+        select(attempt.run_id, attempt.id, attempt.solutions, verdict.grader.label("name"), rescore.kind)
+        .add_columns(func.count().label("n"), func.sum(case((false, 1), else_=0)).label("false"))
+        .join_from(schema.verdict, schema.attempt, verdict.attempt_id == attempt.id)
+        .outerjoin(schema.rescore, and_(on, rescore.kind == "grader", rescore.name == verdict.grader))
+        .group_by(attempt.run_id, attempt.id, attempt.solutions, verdict.grader, rescore.kind)
+    )
+    scores = (
+        select(attempt.run_id, attempt.id, attempt.solutions, score.verifier.label("name"), rescore.kind)
+        .add_columns(func.count().label("n"), literal(0).label("false"))
+        .join_from(schema.rescore, schema.attempt, and_(on, rescore.kind == "verifier"))
+        .join(schema.score, and_(score.attempt_id == attempt.id, score.verifier == rescore.name))
+        .group_by(attempt.run_id, attempt.id, attempt.solutions, score.verifier, rescore.kind)
+    )
+    for asked, what in ((verdicts, "verdicts"), (scores, "scores")):
+        for row in connection.execute(asked if run_id is None else asked.where(attempt.run_id == run_id)):
+            where = f"run {row.run_id} attempt {row.id}"
+            if row.kind is None:
+                yield Fault("later", where, f"{row.n} {what} are by '{row.name}', which nobody has asked")
+            if row.false:
+                yield Fault("later", where, f"{row.false} {what} of '{row.name}' are unknown, or contradict their `correct`")
+            # a verifier that was broken off has left whole batches
+            if row.n < (row.solutions or 0) and (what == "verdicts" or row.n % BATCH_OF_SCORES):
+                said = f"{row.n} of its {row.solutions} solutions have {what} of '{row.name}'; the same rescore adds the others"
+                yield Fault("later", where, said)
+
+
+def _solutions(connection: Connection, run_id: str | None) -> Iterator[Fault]:
+    attempt, solution = schema.attempt.c, schema.solution.c
+    asked = (
+        select(
+            solution.attempt_id,
+            func.count().label("n"),
+            func.sum(case((solution.correct, 1), else_=0)).label("right"),
+            func.sum(case((solution.chosen, 1), else_=0)).label("chosen"),
+            func.max(case((solution.chosen, solution.path))).label("path"),
+        )
+        .group_by(solution.attempt_id)
+        .subquery()
+    )
+    found = select(
+        *(attempt.id, attempt.status, attempt.path, attempt.solutions, attempt.right_solutions),
+        *(asked.c.n, asked.c.right, asked.c.chosen, asked.c.path.label("marked")),
+    ).outerjoin_from(schema.attempt, asked, asked.c.attempt_id == attempt.id)
+    wrong = or_(
+        func.coalesce(attempt.solutions, 0) != func.coalesce(asked.c.n, 0),
+        func.coalesce(attempt.right_solutions, 0) != func.coalesce(asked.c.right, 0),
+        and_(asked.c.n.is_not(None), attempt.status.not_in(schema.CLOSED)),
+        asked.c.chosen > 1,
+        and_(asked.c.chosen == 1, asked.c.path.is_distinct_from(attempt.path)),
+    )
+    found = found.where(wrong) if run_id is None else found.where(wrong, attempt.run_id == run_id)
+    for row in connection.execute(found):
+        told = f"it says {row.solutions} solutions, {row.right_solutions} right, choice {row.path}"
+        rows = f"{row.n or 0} are derived, {row.right or 0} right, choice {row.marked}"
+        yield Fault("solutions", f"attempt {row.id}", f"{told}, and {rows} ({row.status})")
 
 
 # ---------------------------------------------------------------------------------------------------------- one attempt
@@ -353,7 +436,16 @@ def _ledger(where: str, attempt: Row[Any], rows: Usage) -> Iterator[Fault]:
 def _imported(connection: Connection) -> set[str]:
     """The runs whose candidates were written elsewhere."""
     rows = connection.execute(select(schema.run.c.id, schema.run.c.spec))
-    return {row.id for row in rows if json.loads(row.spec)["strategy"]["name"] == IMPORTED}
+    return {row.id for row in rows if (_loaded(row.spec).get("strategy") or {}).get("name") == IMPORTED}
+
+
+def _loaded(spec: str) -> dict[str, Any]:
+    """A spec's JSON; nothing of one that is none, which is a fault of its run."""
+    try:
+        found = json.loads(spec)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _ledger_imported(where: str, attempt: Row[Any], rows: Usage) -> Iterator[Fault]:

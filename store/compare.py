@@ -17,6 +17,7 @@ from sqlalchemy import select
 from . import schema, stats
 from .database import Database
 from .runs import Run
+from .stats import FEW
 
 _A = schema.attempt.c
 UNITS = {
@@ -26,7 +27,6 @@ UNITS = {
     "flops": ("flops",),
     "seconds": ("generate_seconds", "verify_seconds", "embed_seconds"),
 }
-FEW = 30  # problems, below which an interval says little
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float, float]  # estimate, low, high
@@ -34,7 +34,7 @@ Interval = tuple[float, float, float]  # estimate, low, high
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The finished problems of one run, or of its seeds."""
+    """The finished problems of one run, or of its seeds; none of a run of which nothing was graded."""
 
     runs: tuple[Run, ...]
     right: dict[str, float]  # by problem key: 1 or 0, or the mean over the seeds
@@ -84,17 +84,20 @@ def side(db: Database, runs: Sequence[Run]) -> Side:
         raise ValueError(
             f"the seeds of one group have finished different problems ({counts}, {len(keys)} in common); resume them"
         )
-    means = {key: np.mean([each[key] for each in found], axis=0).tolist() for key in keys}
-    right = {key: values[0] for key, values in means.items()}
-    return Side(tuple(runs), right, {key: dict(zip(UNITS, values[1:], strict=True)) for key, values in means.items()})
+    means = np.mean([[each[key] for key in keys] for each in found], axis=0).tolist()
+    right = {key: values[0] for key, values in zip(keys, means, strict=True)}
+    return Side(tuple(runs), right, {key: dict(zip(UNITS, row[1:], strict=True)) for key, row in zip(keys, means, strict=True)})
 
 
 def _results(db: Database, run_id: str) -> dict[str, list[float]]:
-    """By problem key: right (a failed or ungraded one is wrong), and the costs in the order of UNITS."""
+    """By problem key: right (a failed or ungraded one is wrong), and the costs in the order of UNITS. None where nothing of
+    the run was graded: that is no accuracy of 0."""
     names = [name for unit in UNITS.values() for name in unit]
-    asked = select(_A.problem_key, _A.correct, *(_A[name] for name in names)).order_by(_A.position, _A.id)
+    asked = select(_A.problem_key, _A.verdict, _A.correct, *(_A[name] for name in names)).order_by(_A.position, _A.id)
     with db.read() as connection:
         rows = connection.execute(asked.where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))).mappings().all()
+    if all(row["verdict"] is None for row in rows):
+        return {}
     return {row["problem_key"]: [float(bool(row["correct"])), *(_cost(row, unit) for unit in UNITS.values())] for row in rows}
 
 
@@ -109,7 +112,7 @@ def common(sides: Sequence[Side], intersect: bool) -> list[str]:
     shared = [key for key in sides[0].right if all(key in each.right for each in sides)]
     counts = [len(each.right) for each in sides]
     if not shared:
-        raise ValueError(f"the runs have no finished problem in common ({', '.join(map(str, counts))} finished)")
+        raise ValueError(f"the runs have no finished problem in common ({', '.join(map(str, counts))} finished and graded)")
     if not intersect and any(count != len(shared) for count in counts):
         told = ", ".join(map(str, counts))
         raise ValueError(

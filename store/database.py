@@ -247,6 +247,7 @@ def _on_connect(connection: sqlite3.Connection, _: object) -> None:
     cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA cache_size = -65536")  # KiB, where needed: questions over large runs sort, and 2 MB are soon full
     cursor.close()
 
 

@@ -17,6 +17,10 @@ class WriteError(StoreError):
     exit_code = 74  # EX_IOERR
 
 
+class Unreadable(StoreError):
+    """A run or a schedule whose row is damaged, or of a newer version: it is left out, and the others are served."""
+
+
 class Unavailable(StoreError):
     """The database does not answer, or another process holds it. The same command may work later."""
 
@@ -31,6 +35,12 @@ class Cancelled(StoreError):
 
 class LeaseLost(Unavailable):
     """Another process has taken over the shard: nothing of this one's is written any more."""
+
+
+def why(error: Exception) -> str:
+    """What is wrong with something that was read, in one line."""
+    kind = "" if isinstance(error, StoreError | ValueError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())[:200]
 
 
 def one_of(what: str, value: str, known: Sequence[str]) -> None:

@@ -48,21 +48,27 @@ def pace(db: Database, spec: RunSpec) -> float | None:
     Measured in this run, or in the newest one of the same strategy, models, budget and limits. None where there is none."""
     seconds = sum((func.coalesce(_A[f"{what}_seconds"], 0.0) for what in ("generate", "verify", "embed", "store")), start=0.0)
     closed = _A.status.in_(schema.CLOSED), _A.generated_tokens.is_not(None)
-    same = _kind(spec.json())
     with db.read() as connection:
-        asked = select(_R.id, _R.spec).where(_R.id != spec.id).order_by(_R.created.desc()).limit(LOOKED)
-        others = [row.id for row in connection.execute(asked) if _kind(row.spec) == same]
-        for run_id in (spec.id, *others[:1]):
+
+        def measured(run_id: str) -> float | None:
             found = connection.scalar(select(func.avg(seconds)).where(_A.run_id == run_id, *closed))
-            if found:
-                return float(found)
-    return None
+            return float(found) if found else None
+
+        if (own := measured(spec.id)) is not None:  # but for its first task, a run tells of itself
+            return own
+        same = _kind(spec.json())
+        asked = select(_R.id, _R.spec).where(_R.id != spec.id).order_by(_R.created.desc()).limit(LOOKED)
+        alike = next((row.id for row in connection.execute(asked).all() if _kind(row.spec) == same), None)
+        return None if alike is None else measured(alike)
 
 
 def _kind(spec: str) -> str:
-    """What must be equal for two runs to take the same time: all but the problems' number and the seed."""
-    raw = json.loads(spec)
-    raw["problems"] = raw["problems"]["name"]
+    """What must be equal for two runs to take the same time: all but the problems' number and the seed. '' = it is no spec."""
+    try:
+        raw = json.loads(spec)
+        raw["problems"] = raw["problems"]["name"]
+    except (ValueError, LookupError, TypeError):
+        return ""
     return json.dumps({key: value for key, value in raw.items() if key not in ("seed", "slot")}, sort_keys=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from search.types import (
     Path,
     Question,
     Score,
+    State,
     Step,
     Trace,
     Verifier,
@@ -59,12 +60,11 @@ def pools(
     """Every closed attempt's pool of whole solutions (ended or cut, in order of path), as a live selector saw them, in the
     order of the problems.
 
-    Any Selector can be replayed over a pool. The arithmetic is that of search.select.entries, in its order, so the
-    numbers are equal to the last bit. Two things differ: what FETCH merged without judging it has no value here, and a text
-    that was to be answered (a plan, say) and was not, since the budget ended, is here as a solution. A statistic that was not
-    finite becomes the lowest there is. `verifier` is only needed where several have scored the run. With `confidences`, entries
-    have the confidences of their tokens, which deepconf needs and which take several times as long to read; with a `signal`,
-    the scores are its, computed here, and not the stored ones. Memory does not grow with the run.
+    Any Selector can be replayed over a pool. The arithmetic is that of search.select.entries, in its order, so the numbers
+    are equal to the last bit. One thing differs: what FETCH merged without judging it has no value here. A statistic that was
+    not finite becomes the lowest there is. `verifier` is only needed where several have scored the run. With `confidences`,
+    entries have the confidences of their tokens, which deepconf needs and which take several times as long to read; with a
+    `signal`, the scores are its, computed here, and not the stored ones. Memory does not grow with the run.
     """
     closed = select(_A.id).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
     with db.read() as connection:
@@ -75,16 +75,14 @@ def pools(
         for begin in range(0, len(ids), size):
             batch = ids[begin : begin + size]
             steps: dict[int, dict[Path, Any]] = {attempt_id: {} for attempt_id in batch}
-            columns = [_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.prompt, _C.answer, _C.certainty, _C.logprob]
+            columns = [_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.state, _C.prompt, _C.answer, _C.certainty, _C.logprob]
             columns += [_C.packed, _C.extra] * of_tokens
             for row in connection.execute(select(*columns).where(_C.attempt_id.in_(batch))):
                 steps[row.attempt_id][row.path] = row
             scored = select(schema.score).where(_S.attempt_id.in_(batch), _S.verifier == mine)
             scores = {(row.attempt_id, row.path): score_of(row) for row in connection.execute(scored)}
             for attempt_id, found in steps.items():
-                continued = {parent_of(path) for path in found}  # a thought that went on after its end is no solution
-                whole = [p for p, row in found.items() if row.finish not in GOES_ON and p not in continued]
-                whole.sort(key=order)
+                whole = whole_paths(found)
                 unpacked = _steps(found) if of_tokens else {}
                 if signal:
                     scores = {(attempt_id, score.path): score for score in _signalled(signal, found, whole, unpacked)}
@@ -96,13 +94,12 @@ def lacking(db: Database, run_id: str, signal: Signal) -> str:
     """Why a signal can score nothing of a run: its reason for the first solution, where no solution of that problem has a
     value. "" where it can."""
     closed = select(_A.id).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED)).order_by(_A.position, _A.id)
-    columns = (_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.prompt, _C.packed, _C.extra)
+    columns = (_C.attempt_id, _C.path, _C.tokens, _C.finish, _C.state, _C.prompt, _C.packed, _C.extra)
     with db.read() as connection:
         for attempt in connection.scalars(closed).all():
             rows = connection.execute(select(*columns).where(_C.attempt_id == attempt)).all()
             found = {row.path: row for row in rows}
-            whole = [path for path, row in found.items() if row.finish not in GOES_ON]
-            if whole:
+            if whole := whole_paths(found):
                 scores = _signalled(signal, found, whole, _steps(found))
                 return "" if any(score.value is not None for score in scores) else scores[0].reason
     return ""
@@ -124,7 +121,7 @@ def _verifier(connection: Connection, of: Select[Any], wanted: str | None) -> st
 
 
 def _entry(found: dict[Path, Any], path: Path, score: Score | None) -> Entry:
-    steps = [found[p] for p in _written(found, path)]
+    steps = [found[p] for p in written(found, path)]
     tokens = sum(step.tokens for step in steps)
     certainties = [0.0 if step.certainty is None else step.certainty for step in steps]
     logprobs = [float("-inf") if step.logprob is None else step.logprob for step in steps]
@@ -132,25 +129,42 @@ def _entry(found: dict[Path, Any], path: Path, score: Score | None) -> Entry:
         path=path,
         answer=found[path].answer,
         tokens=tokens,
-        certainty=_mean(certainties, [step.tokens for step in steps]),
+        certainty=mean_over_tokens(certainties, [step.tokens for step in steps]) or 0.0,
         logprob=sum(logprobs),
         parts=score.parts if score and score.value is not None else (),
         value=score.value if score else None,
     )
 
 
-def _written(found: dict[Path, Any], path: Path) -> list[Path]:
+def whole_paths(found: Mapping[Path, Any]) -> list[Path]:
+    """The whole solutions (ended or cut) among an attempt's candidates, in order of path. A thought that went on after its end
+    is none, nor is what was asked aside."""
+    continued = {parent_of(path) for path in found}
+    ended = (path for path, row in found.items() if row.finish not in GOES_ON and row.state != State.ASIDE)
+    return sorted((path for path in ended if path not in continued), key=order)
+
+
+def written(found: Mapping[Path, Any], path: Path) -> list[Path]:
     """The candidates whose steps make a solution: from the first, or from the last that answered a prompt of its own."""
+    if "." not in path:
+        return [path]
     paths = lineage(path)
     last = max((i for i, each in enumerate(paths) if found[each].prompt is not None), default=0)
     return paths[last:]
 
 
-def _mean(certainties: list[float], tokens: list[int]) -> float:
-    """Over the tokens; where their numbers are not known (imported candidates), over the steps."""
-    if not any(tokens):
-        return sum(certainties) / len(certainties)
-    return sum(c * n for c, n in zip(certainties, tokens, strict=True)) / sum(tokens)
+def in_all(values: Sequence[float | None]) -> float | None:
+    """Their sum; None where one is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def mean_over_tokens(values: Sequence[float | None], tokens: Sequence[int]) -> float | None:
+    """The mean of the steps' means: over the tokens; where their numbers are not known (imported candidates), over the steps.
+    None where one is not known."""
+    weights = tokens if any(tokens) else [1] * len(values)
+    total = in_all([None if value is None else value * n for value, n in zip(values, weights, strict=True)])
+    return None if total is None else total / sum(weights)
 
 
 def _steps(found: dict[Path, Any]) -> dict[Path, Step]:
@@ -161,11 +175,11 @@ def _steps(found: dict[Path, Any]) -> dict[Path, Step]:
 
 def _signalled(signal: Signal, found: dict[Path, Any], whole: Sequence[Path], steps: dict[Path, Step]) -> list[Score]:
     """A score of each solution. What was written elsewhere may have no statistics, or not those of all its tokens."""
-    paths = [[steps[p] for p in _written(found, path)] for path in whole]
+    paths = [[steps[p] for p in written(found, path)] for path in whole]
     readings = signal.verifier.score([Trace(Question("", "", ()), tuple(path)) for path in paths])
     out, name = [], signal.verifier.name
     for path, reading, own in zip(whole, readings, paths, strict=True):
-        rows = [found[p] for p in _written(found, path)]
+        rows = [found[p] for p in written(found, path)]
         known = all(len(step) == row.tokens and _has_statistics(step, row) for step, row in zip(own, rows, strict=True))
         reason = reading.reason if known else "no statistics of its tokens are stored"
         out.append(scored(path, name, reading.parts if known else (), reason, signal.join))
@@ -179,7 +193,7 @@ def _has_statistics(step: Step, row: Any) -> bool:
 
 def _traced(found: dict[Path, Any], pool: list[Entry], steps: dict[Path, Step]) -> list[Entry]:
     """The entries with the confidences of their tokens."""
-    source, traces = traced([[steps[p] for p in _written(found, entry.path)] for entry in pool])
+    source, traces = traced([[steps[p] for p in written(found, entry.path)] for entry in pool])
     # what was written elsewhere may have no statistics of its tokens: that is no confidence, not one of 0
     known = [len(t) == e.tokens and (not len(t) or bool(np.isfinite(t).any())) for e, t in zip(pool, traces, strict=True)]
     return [
@@ -188,4 +202,14 @@ def _traced(found: dict[Path, Any], pool: list[Entry], steps: dict[Path, Step]) 
     ]
 
 
-__all__ = ["Signal", "entries", "lacking", "pools", "score_of"]
+__all__ = [
+    "Signal",
+    "entries",
+    "in_all",
+    "lacking",
+    "mean_over_tokens",
+    "pools",
+    "score_of",
+    "whole_paths",
+    "written",
+]

@@ -14,7 +14,7 @@ from . import schema
 from .database import Database
 from .errors import StoreError, one_of
 from .pools import entries, pools, score_of
-from .rows import AttemptRow, CandidateRow, Mismatch, Summary
+from .rows import AttemptRow, CandidateRow, Summary
 from .stats import wilson
 from .values import plain_text
 
@@ -69,10 +69,11 @@ def summary(db: Database, run_id: str) -> Summary:
     if not n:
         raise StoreError(f"there is no run '{run_id}'; find_run gives the nearest ids")
     closed = found["done"] + found["failed"]
-    low, high = wilson(correct, closed)
+    counted = closed if found["graded"] else 0  # where nothing was graded, that is no accuracy of 0
+    low, high = wilson(correct, counted)
     # PostgreSQL's avg of whole numbers is a Decimal
     means = {name: None if found[name] is None else float(found[name]) for name in _MEANS}
-    accuracy = correct / closed if closed else None
+    accuracy = correct / counted if counted else None
     return Summary(**{**found, **means}, run_id=run_id, pending=n - closed, accuracy=accuracy, low=low, high=high)
 
 
@@ -141,21 +142,6 @@ def verifiers(db: Database, run_id: str, closed: bool = False) -> list[str]:
         return list(connection.scalars(asked.distinct().order_by(_S.verifier)))
 
 
-def tokens_match(db: Database, run_id: str) -> list[Mismatch]:
-    """The closed attempts whose ledger is not the sum over their candidates; none, if nothing was lost."""
-    rows = func.coalesce(func.sum(_C.tokens), 0)
-    asked = (
-        select(_A.id, _A.generated_tokens, rows)
-        .outerjoin_from(schema.attempt, schema.candidate)
-        .where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
-        .group_by(_A.id, _A.generated_tokens)
-        .having(rows != _A.generated_tokens)
-        .order_by(_A.id)
-    )
-    with db.read() as connection:
-        return [Mismatch(attempt_id, ledger, int(total)) for attempt_id, ledger, total in connection.execute(asked)]
-
-
 # ------------------------------------------------------------------------------------------------------------ internals
 
 _OWN = [name for name in CandidateRow.__dataclass_fields__ if name not in ("problem", "scores", "text")]
@@ -189,7 +175,6 @@ def _with_scores(connection: Connection, asked: Select[Any]) -> list[CandidateRo
 __all__ = [
     "AttemptRow",
     "CandidateRow",
-    "Mismatch",
     "Summary",
     "attempts",
     "candidates",
@@ -197,7 +182,15 @@ __all__ = [
     "entries",
     "pools",
     "summary",
-    "tokens_match",
     "tree",
     "verifiers",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A named question as a function: `queries.lost(db, runs)` gives a data frame. They are imported when they are asked."""
+    from .questions import QUESTIONS
+
+    if (question := QUESTIONS.get(name.replace("_", "-"))) is not None:
+        return question.frame
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -13,7 +13,7 @@ from . import schema
 from .database import AWAY_SECONDS, Database
 from .errors import Cancelled, StoreError
 from .leases import is_dead
-from .runs import Run, now, open_shards, run_of
+from .runs import Run, now, open_shards, readable
 
 WANTED = ("queued", "running")  # what workers take
 RESTING = ("queued", "interrupted", "cancelled", "failed")  # what is set running by who begins with it
@@ -79,7 +79,7 @@ def wanted(db: Database) -> list[Run]:
     run, attempt = schema.run, schema.attempt.c
     left = select(attempt.id).where(attempt.run_id == run.c.id, attempt.status.not_in(schema.CLOSED)).exists()
     asked = select(run).where(run.c.status.in_(WANTED), left).order_by(run.c.created, run.c.id)
-    return [run_of(row) for row in db.consult(lambda connection: connection.execute(asked).mappings().all())]
+    return readable(db.consult(lambda connection: connection.execute(asked).all()))
 
 
 __all__ = [

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import and_, func, select
 
 from search.packing import unpack_all
-from search.types import GOES_ON, Finish, Packed, Path, Problem, Question, Score, Step, Trace, lineage, order, parent_of
+from search.types import Finish, Packed, Path, Problem, Question, Score, Step, Trace
 
 from . import schema
 from .database import Database, insert_new
 from .errors import StoreError, one_of
+from .pools import whole_paths, written
 from .runs import planned
 from .values import clean, dumps, exact_text, finite, unpack_ids
 
+BATCH = 256  # scores of one attempt that are written at a time; its verdicts are written in one go
 _A, _C, _S, _V = schema.attempt.c, schema.candidate.c, schema.score.c, schema.verdict.c
 
 
@@ -45,8 +47,7 @@ class Given(NamedTuple):
     """A grader's judgement of one candidate."""
 
     path: Path
-    verdict: str
-    correct: bool | None
+    verdict: str  # VERDICTS; all but 'correct' count as wrong, as with a run's own
 
 
 def begin(db: Database, run_id: str, kind: str, name: str, weights: str, environment: Mapping[str, Any]) -> None:
@@ -73,7 +74,7 @@ def wholes(db: Database, run_id: str, kind: str, name: str) -> Iterator[Whole]:
         attempts = connection.execute(asked.order_by(_A.position, _A.id)).all()
     done = schema.score if kind == "verifier" else schema.verdict
     by = _S.verifier if kind == "verifier" else _V.grader
-    columns = _C.path, _C.finish, _C.prompt, _C.answer, _C.packed, _C.extra, _C.text, _C.text_zlib
+    columns = _C.path, _C.finish, _C.state, _C.prompt, _C.answer, _C.packed, _C.extra, _C.text, _C.text_zlib
     for attempt in attempts:
         with db.read() as connection:
             rows = connection.execute(select(*columns).where(_C.attempt_id == attempt.id)).all()
@@ -90,15 +91,12 @@ def _traces(question: Question, rows: Sequence[Any]) -> dict[Path, Trace]:
     blobs = [Packed(row.packed, row.extra) for row in rows]
     texts = [exact_text(row.text, row.text_zlib) for row in rows]
     steps: dict[Path, Step] = dict(zip(found, unpack_all(blobs, texts, [Finish(row.finish) for row in rows]), strict=True))
-    continued = {parent_of(path) for path in found}
-    whole = sorted((p for p, row in found.items() if row.finish not in GOES_ON and p not in continued), key=order)
     out = {}
-    for path in whole:
-        paths = lineage(path)
-        last = max((i for i, each in enumerate(paths) if found[each].prompt is not None), default=0)
-        asked = found[paths[last]].prompt
+    for path in whole_paths(found):
+        paths = written(found, path)
+        asked = found[paths[0]].prompt
         own = question if asked is None else Question(question.id, asked, ())
-        out[path] = Trace(own, tuple(steps[each] for each in paths[last:]))
+        out[path] = Trace(own, tuple(steps[each] for each in paths))
     return out
 
 
@@ -131,9 +129,8 @@ def add_verdicts(db: Database, attempt_id: int, grader: str, given: Sequence[Giv
     """Writes the verdicts that are not there yet."""
     for each in given:
         one_of("verdict", each.verdict, schema.VERDICTS)
-    rows = [
-        {"attempt_id": attempt_id, "path": g.path, "grader": grader, "verdict": g.verdict, "correct": g.correct} for g in given
-    ]
+    own = {"attempt_id": attempt_id, "grader": grader}
+    rows = [{**own, "path": g.path, "verdict": g.verdict, "correct": g.verdict == "correct"} for g in given]
     db.transact(lambda connection: insert_new(connection, schema.verdict, rows))
 
 
@@ -147,4 +144,4 @@ def chosen_by(db: Database, run_id: str, grader: str) -> tuple[int, int, int, in
     return len(rows), sum(own), sum(later), sum(a != b for a, b in zip(own, later, strict=True))
 
 
-__all__ = ["Given", "Whole", "add_scores", "add_verdicts", "begin", "chosen_by", "wholes"]
+__all__ = ["BATCH", "Given", "Whole", "add_scores", "add_verdicts", "begin", "chosen_by", "wholes"]

@@ -59,7 +59,7 @@ class Row:
     budget: int | None
     accuracy: float  # ties split evenly
     by_rule: float  # ties to fewer tokens, then the earlier path
-    low: float  # 95% interval of the accuracy: bootstrap over problems
+    low: float  # 95% interval of the accuracy: bootstrap over problems; Wilson's where they are all alike
     high: float
     abstains: float  # share of subsets without a choice
     tokens: float | None  # generated; None = not known
@@ -86,7 +86,7 @@ def planned_for(
     pools cannot serve."""
     if not have.smallest:
         raise ValueError(f"no solution of the {len(have.sizes)} finished problems is whole; there is nothing to select from")
-    known = allowed(have)
+    known = allowed(have.scored, have.measured)
     for selector in selectors:
         if selector.name not in known:
             lacks = "a verifier's scores" if SELECTORS[selector.name].needs_verifier else "statistics of tokens"
@@ -124,7 +124,7 @@ def reselect(db: Database, run: Run, plan: Plan, right: Right) -> Reselection:
     rows = []
     for i, (contestant, at) in enumerate((c, at) for c in _contestants(plan) for at in _places(plan)):
         accuracy, by_rule, abstains, tokens, passes, candidates = values[:, i].mean(axis=0).tolist()
-        low, high = stats.interval(rounds[:, i])
+        low, high = stats.mean_interval(values[:, i, 0], accuracy, len(found), rounds[:, i])
         known = None if np.isnan(tokens) else tokens
         sampled = _sampled(contestant, at, plan, have)
         cell = (accuracy, by_rule, low, high, abstains, known, passes, candidates, sampled)

@@ -19,7 +19,7 @@ class Summary:
     pending: int  # planned or still running
     graded: int
     correct: int
-    accuracy: float | None  # correct / (done + failed): failed and ungraded ones count as wrong; None where none is closed
+    accuracy: float | None  # correct / (done + failed): failed and ungraded ones count as wrong; None where none is graded
     low: float  # 95% Wilson interval of the accuracy
     high: float
     generated_tokens: float | None
@@ -91,12 +91,3 @@ class CandidateRow:
     logprob: float | None  # sum over the step, nats
     certainty: float | None  # mean over the step's tokens, nats; higher = surer
     scores: tuple[Score, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """An attempt whose ledger and candidates disagree about the generated tokens."""
-
-    attempt_id: int
-    ledger: int
-    rows: int

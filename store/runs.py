@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, RowMapping, bindparam, delete, func, insert, select, update
 
 from search.types import Problem, RunSpec
 
 from . import schema
 from .database import AWAY_SECONDS, Database, insert_new
-from .errors import StoreError, one_of
+from .errors import StoreError, Unreadable, one_of, why
 from .leases import Lease, is_dead
 from .values import clean, dumps
 
+_log = logging.getLogger("ponderosa")
 SHARD = 8  # problems of one lease: a worker takes on as many leases as its time allows (store.extents)
 
 Grade = tuple[int, str, bool | None, str]  # attempt id, verdict, correct (None: not decided), grader
@@ -192,12 +194,19 @@ def unreplayable(db: Database, run_id: str) -> list[int]:
 def retry(db: Database, run_id: str) -> int:
     """Opens the failed attempts of a run again, with their journals, for another three tries; how many they are."""
     attempt = schema.attempt
-    again = update(attempt).where(attempt.c.run_id == run_id, attempt.c.status == "failed")
+    failed = (attempt.c.run_id == run_id, attempt.c.status == "failed")
+    again = update(attempt).where(*failed)
     cleared = dict.fromkeys(
         ("replies", "prompt_ids", "path", "answer", "reason", "votes", "seconds", "verdict", "correct", "grader")
     )
-    cleared |= dict.fromkeys(schema.LEDGER)
-    return db.transact(lambda connection: connection.execute(again.values(status="pending", tries=0, **cleared)).rowcount)
+    cleared |= dict.fromkeys((*schema.LEDGER, "solutions", "right_solutions"))
+
+    def work(connection: Connection) -> int:
+        for table in (schema.solution, schema.verdict):  # what was derived and said of an attempt that was closed
+            connection.execute(delete(table).where(table.c.attempt_id.in_(select(attempt.c.id).where(*failed))))
+        return connection.execute(again.values(status="pending", tries=0, **cleared)).rowcount
+
+    return db.transact(work)
 
 
 def grade(db: Database, grades: Iterable[Grade]) -> None:
@@ -214,13 +223,15 @@ def grade(db: Database, grades: Iterable[Grade]) -> None:
     graded = (
         update(table)
         .where(table.c.id == bindparam("at"), table.c.status.in_(schema.CLOSED))
-        .values(verdict=bindparam("v"), correct=bindparam("c"), grader=bindparam("g"))
+        .values(verdict=bindparam("v"), correct=bindparam("c"), grader=bindparam("g"), solutions=None, right_solutions=None)
     )
 
     def work(connection: Connection) -> None:
         for row in rows:
             if connection.execute(graded, row).rowcount != 1:
                 raise StoreError(f"attempt {row['at']} is not finished or not there; grade it after its search")
+        # what was derived from the earlier verdict
+        connection.execute(delete(schema.solution).where(schema.solution.c.attempt_id == bindparam("at")), rows)
 
     db.transact(work)
 
@@ -265,33 +276,37 @@ def run_status(db: Database, run: Run) -> str:
 
 
 def list_runs(db: Database) -> list[Run]:
-    """All runs, the newest first."""
+    """All runs, the newest first; those that cannot be read are left out, with a warning."""
+    return readable(_rows(db))
+
+
+def _rows(db: Database) -> Sequence[Row[Any]]:
     table = schema.run
     with db.read() as connection:
-        found = connection.execute(select(table).order_by(table.c.created.desc(), table.c.id)).mappings()
-        return [run_of(row) for row in found]
+        return connection.execute(select(table).order_by(table.c.created.desc(), table.c.id)).all()
 
 
 def get_run(db: Database, run_id: str) -> Run | None:
     """The run of this id; None where it has not been begun."""
     asked = select(schema.run).where(schema.run.c.id == run_id)
-    row = db.consult(lambda connection: connection.execute(asked).mappings().one_or_none())
+    row = db.consult(lambda connection: connection.execute(asked).one_or_none())
     return None if row is None else run_of(row)
 
 
 def find_run(db: Database, wanted: str) -> Run:
-    """The run with this id or name (the newest of them), or the only one whose id starts so; 'latest' = the newest."""
-    runs = list_runs(db)
+    """The run with this id or name (the newest of them), or the only one whose id starts so; 'latest' = the newest. Raises
+    StoreError where there is none, Unreadable where its row is none."""
+    runs = _rows(db)
     if not runs:
         raise StoreError(f"there is no run '{wanted}': the database '{db.shown}' has no runs yet; start one")
     if wanted == "latest":
-        return runs[0]
+        return run_of(runs[0])
     exact = [r for r in runs if r.id == wanted] or [r for r in runs if wanted and r.name == wanted]
     if exact:
-        return exact[0]
+        return run_of(exact[0])
     starting = [r for r in runs if wanted and r.id.startswith(wanted.lower())]
     if len(starting) == 1:
-        return starting[0]
+        return run_of(starting[0])
     if starting:
         raise StoreError(f"'{wanted}' is the start of {len(starting)} runs ({_names(starting)}); write more of the id")
     raise StoreError(f"there is no run '{wanted}'; the nearest are {_names(_nearest(wanted, runs))}")
@@ -370,19 +385,47 @@ def _set_status(connection: Connection, run_id: str, status: str) -> bool:
     return connection.execute(changed).rowcount == 1
 
 
-def run_of(row: RowMapping) -> Run:
-    """A row of the table as a Run."""
-    environment = json.loads(row["environment"])
-    spec = RunSpec.from_json(row["spec"])
-    return Run(row["id"], row["name"], spec, row["status"], row["created"], row["ended"], environment)
+def named(run: Run) -> str:
+    """The run's name, or its strategy with its parameters and budget."""
+    return run.name or named_by(run.spec)
 
 
-def _names(runs: Sequence[Run]) -> str:
+def named_by(spec: RunSpec) -> str:
+    """The strategy with its parameters and budget."""
+    return str(spec.strategy) + (f" budget {spec.budget.tokens}" if spec.budget.tokens else "")
+
+
+def run_of(row: Row[Any]) -> Run:
+    """A row of the table as a Run. Raises Unreadable for one that another program, or a newer version, has written."""
+    try:
+        environment, spec = json.loads(row.environment), RunSpec.from_json(row.spec)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise Unreadable(f"run '{row.id}' cannot be read: {why(error)}; a newer version may have made it") from None
+    return Run(row.id, row.name, spec, row.status, row.created, row.ended, environment)
+
+
+_left_out: set[str] = set()  # ids that this process has warned of
+
+
+def readable(rows: Iterable[Row[Any]]) -> list[Run]:
+    """Those of the rows that can be read; of each of the others a warning, once."""
+    found = []
+    for row in rows:
+        try:
+            found.append(run_of(row))
+        except Unreadable as fault:
+            if row.id not in _left_out:
+                _left_out.add(row.id)
+                _log.warning("%s; it is left out", fault)
+    return found
+
+
+def _names(runs: Sequence[Row[Any]]) -> str:
     return ", ".join(f"{r.id} '{r.name}'" if r.name else r.id for r in runs[:3])
 
 
-def _nearest(wanted: str, runs: Sequence[Run]) -> list[Run]:
-    def likeness(run: Run) -> float:
+def _nearest(wanted: str, runs: Sequence[Row[Any]]) -> list[Row[Any]]:
+    def likeness(run: Row[Any]) -> float:
         return max(SequenceMatcher(None, wanted, known).ratio() for known in (run.id, run.name))
 
     return sorted(runs, key=likeness, reverse=True)[:3]

@@ -16,7 +16,7 @@ from search.types import RunSpec
 
 from . import schema
 from .database import Database
-from .errors import StoreError, one_of
+from .errors import StoreError, Unreadable, one_of, why
 from .values import clean
 
 CATCH_UP = ("latest", "all", "none")
@@ -52,6 +52,8 @@ class Schedule:
             raise StoreError(f"schedule name '{self.name[:80]}' must be of letters, digits, '.', '_' and '-', 64 at most")
         if (self.cron is None) == (self.every is None):
             raise StoreError(f"schedule '{self.name}' needs either a cron string or an interval")
+        if self.every is not None and self.every < 1:
+            raise StoreError(f"interval must be at least a second, not {self.every}")
         one_of("catch-up policy", self.catch_up, CATCH_UP)
         one_of("overlap policy", self.overlap, OVERLAP)
         one_of("choice of seeds", self.seeds, SEEDS)
@@ -95,13 +97,17 @@ def add_schedule(db: Database, schedule: Schedule) -> None:
 
 
 def find_schedule(db: Database, name: str) -> Schedule:
-    """Raises StoreError with the nearest names where there is none of this one."""
+    """Raises StoreError with the nearest names where there is none of this one, Unreadable where its row is no schedule."""
+    return schedule_of(_row_of(db, name))
+
+
+def _row_of(db: Database, name: str) -> RowMapping:
     with db.read() as connection:
         found = connection.execute(select(schema.schedule).where(_T.name == name)).mappings().one_or_none()
         names = connection.scalars(select(_T.name).order_by(_T.name)).all()
     if found is None:
         raise StoreError(_missing(name, list(names)))
-    return schedule_of(found)
+    return found
 
 
 def _missing(name: str, names: list[str]) -> str:
@@ -111,15 +117,28 @@ def _missing(name: str, names: list[str]) -> str:
     return f"there is no schedule '{name}'; the nearest are {', '.join(near)}"
 
 
-def list_schedules(db: Database) -> list[Schedule]:
-    """All of them, by name."""
+def list_schedules(db: Database) -> tuple[list[Schedule], list[Unreadable]]:
+    """All that can be read, by name, and what is wrong with the others."""
     asked = select(schema.schedule).order_by(_T.name)
-    return [schedule_of(row) for row in db.consult(lambda connection: connection.execute(asked).mappings().all())]
+    found: list[Schedule] = []
+    faults: list[Unreadable] = []
+    for row in db.consult(lambda connection: connection.execute(asked).mappings().all()):
+        try:
+            found.append(schedule_of(row))
+        except Unreadable as fault:
+            faults.append(fault)
+    return found, faults
+
+
+def schedule_names(db: Database) -> list[str]:
+    """Of all of them, those that cannot be read too."""
+    asked = select(_T.name).order_by(_T.name)
+    return list(db.consult(lambda connection: connection.scalars(asked).all()))
 
 
 def remove_schedule(db: Database, name: str) -> int:
     """Deletes a schedule and what is recorded of its slots; how many runs of it stay. Refused while one is under way."""
-    find_schedule(db, name)
+    _row_of(db, name)  # one that cannot be read goes too
     slot = schema.slot.c
 
     def work(connection: Connection) -> int:
@@ -137,10 +156,10 @@ def remove_schedule(db: Database, name: str) -> int:
 def set_status(db: Database, name: str, status: str, at: str) -> None:
     """Pauses or resumes. What came during a pause is nobody's: a schedule that is resumed has slots from then on."""
     one_of("schedule status", status, schema.SCHEDULE_STATUSES)
-    known = find_schedule(db, name)
+    known = _row_of(db, name)
     values: dict[str, Any] = {"status": status}
-    if status == "active" and known.status != "active":
-        values["since"] = max(at, known.since)
+    if status == "active" and schedule_of(known).status != "active":  # one that cannot be read may be paused only
+        values["since"] = max(at, known["since"])
     db.transact(lambda connection: connection.execute(update(schema.schedule).where(_T.name == name).values(values)))
 
 
@@ -153,9 +172,18 @@ def _row(schedule: Schedule) -> dict[str, Any]:
 
 
 def schedule_of(row: RowMapping | Mapping[str, Any]) -> Schedule:
-    """A row of the table as a Schedule."""
+    """A row of the table as a Schedule. Raises Unreadable for one that another program, or another version, has written."""
     kept = {column.name: row[column.name] for column in schema.schedule.columns}
-    return Schedule(**{**kept, "spec": RunSpec.from_json(kept["spec"])})
+    try:
+        return Schedule(**{**kept, "spec": RunSpec.from_json(kept["spec"])})
+    except (StoreError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise unreadable(kept["name"], error) from None
+
+
+def unreadable(name: str, error: Exception) -> Unreadable:
+    """What is wrong with a schedule, in one line with the remedy."""
+    remedy = f"mend its row, or remove it: ponderosa schedule remove {name}"
+    return Unreadable(f"schedule '{name}' cannot be read: {why(error)}; {remedy}")
 
 
 def _span(seconds: int) -> str:
@@ -179,7 +207,9 @@ __all__ = [
     "list_schedules",
     "moment_of",
     "remove_schedule",
+    "schedule_names",
     "schedule_of",
     "set_status",
     "stamp",
+    "unreadable",
 ]

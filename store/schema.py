@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from search.ledger import Usage
 
-VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006")  # oldest first; the last is what this code reads and writes
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")  # oldest first; the last is what this code reads and writes
 HEAD = VERSIONS[-1]
 VERSION_TABLE = "ponderosa_version"
 
@@ -39,6 +39,7 @@ SCHEDULE_STATUSES = ("active", "paused")
 SLOT_STATUSES = ("queued", "running", "done", "failed", "missed", "skipped")
 OPEN_SLOTS = ("queued", "running")  # slots that have still to be run
 VERDICTS = ("correct", "wrong", "unparsed", "timeout", "error", "none")
+UNDECIDED = ("timeout", "error")  # verdicts that say nothing of the answer; such an answer does not count as right
 RESCORES = ("verifier", "grader")
 LEDGER = tuple(f.name for f in fields(Usage))
 
@@ -106,6 +107,8 @@ attempt = Table(
     Column("grader", Text),
     Column("seconds", Double),  # from the search's start to its end
     *_ledger(),
+    Column("solutions", Integer),  # rows of `solution`; NULL = these have not been derived yet
+    Column("right_solutions", Integer),  # of them: with a right answer
     UniqueConstraint("run_id", "problem_key", "seed"),
     Index(None, "problem_key"),
 )
@@ -158,8 +161,29 @@ verdict = Table(
     Column("path", Text, primary_key=True),
     Column("grader", Text, primary_key=True),
     Column("verdict", Text, nullable=False),  # VERDICTS
-    Column("correct", Boolean),  # NULL = not decided
+    Column("correct", Boolean),  # whether the verdict is correct
     ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"]),
+)
+
+solution = Table(
+    "solution",
+    metadata,
+    Column("attempt_id", Integer, primary_key=True, autoincrement=False),
+    Column("path", Text, primary_key=True),
+    Column("number", Integer, nullable=False),  # order of minting of its last step, from 0
+    Column("steps", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False),  # of all its steps
+    Column("finish", Text, nullable=False),  # of its last step; end = finished, the others = cut
+    Column("state", Text, nullable=False),  # of its last step
+    Column("chosen", Boolean, nullable=False),
+    Column("answer", Text),  # canonical key; NULL = none
+    Column("correct", Boolean),  # NULL = not decided; without an answer: false
+    Column("value", Double),  # by the run's own verifier, in [0, 1], higher = better; NULL = none
+    Column("logprob", Double),  # sum of ln p over all its steps, nats; NULL = not finite
+    Column("certainty", Double),  # mean over the tokens of all its steps, nats, higher = surer; NULL = not finite
+    Column("digest", BigInteger, nullable=False),  # of its text: equal texts have equal ones
+    ForeignKeyConstraint(["attempt_id", "path"], ["candidate.attempt_id", "candidate.path"]),
+    sqlite_with_rowid=False,
 )
 
 rescore = Table(

@@ -12,6 +12,7 @@ The slots of one schedule are run one after another, the earliest first.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Connection, Row, func, se
 
 from . import schema
 from .database import Database, insert_new
-from .errors import StoreError, one_of
+from .errors import StoreError, Unreadable, one_of
 from .leases import HASTE, STALE, Held, Lease, claim
 from .schedules import Schedule, moment_of, schedule_of
 from .values import clean
@@ -68,7 +69,7 @@ class Taken:
 
 def record_due(db: Database, name: str, due: Due, at: str) -> list[Slot]:
     """Records every slot that has come since the last one recorded, as the schedule's policies have it; those that this call
-    recorded. `at` is now. None for a schedule that is paused or gone."""
+    recorded. `at` is now. None for a schedule that is paused or gone. Raises Unreadable for one that cannot be read."""
 
     known: dict[str, Sequence[str]] = {}  # by what it is after: counting a year's slots takes seconds, and is done once
 
@@ -175,9 +176,9 @@ def close(db: Database, taken: Taken, status: str, at: str, reason: str = "", al
     _write(db, taken, values, release=True)
 
 
-def list_slots(db: Database, name: str, limit: int | None = None) -> list[Slot]:
-    """A schedule's slots, the latest first."""
-    asked = select(schema.slot).where(_S.schedule == name).order_by(_S.slot_utc.desc()).limit(limit)
+def list_slots(db: Database, name: str, limit: int | None = None, statuses: Sequence[str] = schema.SLOT_STATUSES) -> list[Slot]:
+    """A schedule's slots of these statuses, the latest first; at most `limit`."""
+    asked = select(schema.slot).where(_S.schedule == name, _S.status.in_(statuses)).order_by(_S.slot_utc.desc()).limit(limit)
     with db.read() as connection:
         return [slot_of(row) for row in connection.execute(asked).mappings()]
 
@@ -196,7 +197,7 @@ def count_slots(db: Database) -> dict[str, dict[str, int]]:
 
 
 def _candidates(db: Database, only: str) -> list[tuple[Schedule, Slot]]:
-    """The earliest open slot of each active schedule, the earliest first."""
+    """The earliest open slot of each active schedule that can be read, the earliest first."""
     first = select(_S.schedule, func.min(_S.slot_utc).label("slot_utc")).where(_S.status.in_(schema.OPEN_SLOTS))
     first_of = first.group_by(_S.schedule).subquery()
     here = (_S.schedule == first_of.c.schedule) & (_S.slot_utc == first_of.c.slot_utc)
@@ -206,7 +207,11 @@ def _candidates(db: Database, only: str) -> list[tuple[Schedule, Slot]]:
     if only:
         asked = asked.where(_T.name == only)
     rows = db.consult(lambda connection: connection.execute(asked).mappings().all())
-    return [(schedule_of(_part(row, "schedule")), slot_of(_part(row, "slot"))) for row in rows]
+    found = []
+    for row in rows:
+        with suppress(Unreadable):
+            found.append((schedule_of(_part(row, "schedule")), slot_of(_part(row, "slot"))))
+    return found
 
 
 def _part(row: Mapping[Any, Any], table: str) -> dict[str, Any]:

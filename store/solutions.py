@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import and_, func, select
 
 from search.select import SELECTORS, Entry
-from search.types import Finish, Problem
+from search.types import GOES_ON, Problem, State
 
 from . import schema
 from .database import Database
@@ -17,7 +18,7 @@ from .runs import Run, planned, problem_key
 
 _A, _C, _S = schema.attempt.c, schema.candidate.c, schema.score.c
 INDEPENDENT = ("best-of-n", "greedy", "imported")  # strategies whose candidates were drawn without regard to each other
-LEDGER = ("generated_tokens", "sequential_tokens", "verifier_passes", "flops")
+LEDGER = ("generated_tokens", "verifier_passes", "flops")
 SECONDS = ("generate_seconds", "verify_seconds", "embed_seconds")  # the models' time, as a budget of seconds has it
 
 
@@ -26,7 +27,7 @@ class Pools:
     """What a run's pools are like."""
 
     strategy: str
-    sizes: tuple[int, ...]  # whole solutions of each finished problem, in the problems' order
+    sizes: tuple[int, ...]  # whole solutions of each finished problem, as `pools` gives them, in the problems' order
     pending: int  # problems that are not finished, and left out
     flat: bool  # all were generated in one go, side by side
     scored: bool  # some have a verifier's value
@@ -53,7 +54,6 @@ class Solutions:
     entries: list[Entry]  # in order of path
     correct: bool  # what the run chose
     tokens: float | None  # generated: pruned and cancelled ones too
-    sequential: float | None
     passes: float | None
     flops: float | None
     seconds: float | None
@@ -62,32 +62,37 @@ class Solutions:
 def pools_of(db: Database, run: Run) -> Pools:
     """Counts only: no solution is read."""
     mine = and_(_A.run_id == run.id, _A.status.in_(schema.CLOSED))
-    whole = _C.finish != Finish.STEP.value
-    counts = select(_A.id, func.count(_C.path)).outerjoin_from(
-        schema.attempt, schema.candidate, and_(_C.attempt_id == _A.id, whole)
-    )
     own = select(_A.id).where(mine)
+    whole = _C.finish.not_in(GOES_ON), _C.state != State.ASIDE
+    ended = select(_C.attempt_id, func.count()).where(_C.attempt_id.in_(own), *whole)
+    above = schema.candidate.alias()  # a thought that went on after its end is no solution
+    on = and_(above.c.attempt_id == _C.attempt_id, above.c.path == _C.parent, above.c.finish.not_in(GOES_ON))
+    on = and_(on, above.c.state != State.ASIDE)
+    went_on = select(_C.attempt_id, func.count(above.c.path.distinct())).join_from(schema.candidate, above, on)
+    went_on = went_on.where(_C.attempt_id.in_(own), _C.depth > 1)
     with db.read() as connection:
-        sizes = connection.execute(counts.where(mine).group_by(_A.id, _A.position).order_by(_A.position, _A.id)).all()
+        attempts = connection.scalars(own.order_by(_A.position, _A.id)).all()
+        wholes: Counter[int] = Counter(dict(connection.execute(ended.group_by(_C.attempt_id)).all()))
+        wholes.subtract(dict(connection.execute(went_on.group_by(_C.attempt_id)).all()))
         total = connection.scalar(select(func.count()).where(_A.run_id == run.id)) or 0
         deep = connection.scalar(select(_C.path).where(_C.attempt_id.in_(own), _C.depth > 1).limit(1))
         value = connection.scalar(select(_S.path).where(_S.attempt_id.in_(own), _S.value.is_not(None)).limit(1))
         sure = connection.scalar(select(_C.path).where(_C.attempt_id.in_(own), _C.certainty.is_not(None)).limit(1))
     return Pools(
         run.spec.strategy.name,
-        tuple(size for _, size in sizes),
-        total - len(sizes),
+        tuple(wholes[attempt] for attempt in attempts),
+        total - len(attempts),
         flat=deep is None,
         scored=value is not None,
         measured=sure is not None,
     )
 
 
-def allowed(have: Pools) -> list[str]:
-    """The selectors that the stored data allow."""
+def allowed(scored: bool, measured: bool) -> list[str]:
+    """The selectors that the stored data allow: `scored` and `measured` are those of Pools."""
     of_tokens = ("self-certainty", "borda", "logprob", "deepconf")
-    names = [name for name, rule in SELECTORS.items() if have.scored or not rule.needs_verifier]
-    return [name for name in names if have.measured or name not in of_tokens]
+    names = [name for name, rule in SELECTORS.items() if scored or not rule.needs_verifier]
+    return [name for name in names if measured or name not in of_tokens]
 
 
 def solutions(
@@ -100,10 +105,10 @@ def solutions(
         ledgers = {row.id: row for row in connection.execute(asked)}
     for attempt, entries in pools(db, run.id, verifier, confidences, signal):
         row = ledgers[attempt]
-        tokens, sequential, passes, flops = [None if (v := row._mapping[name]) is None else float(v) for name in LEDGER]
+        tokens, passes, flops = [None if (v := row._mapping[name]) is None else float(v) for name in LEDGER]
         parts = [row._mapping[name] for name in SECONDS]
         seconds = None if None in parts else float(sum(parts))
-        costs = (tokens, sequential, passes, flops, seconds)
+        costs = (tokens, passes, flops, seconds)
         yield Solutions(problems[attempt], problem_key(problems[attempt]), entries, bool(row.correct), *costs)
 
 

@@ -3,62 +3,95 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Z95 = 1.959963984540054  # the normal distribution's 97.5% point
+FEW = 30  # problems, below which an interval says little
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """The 95% Wilson interval of a proportion, (low, high) in [0, 1]; (0, 1) where there are no trials."""
     if not 0 <= successes <= n:
         raise ValueError(f"successes must be between 0 and n={n}, not {successes}")
-    if n == 0:
-        return 0.0, 1.0
-    share = successes / n
+    return _wilson(successes / n, n) if n else (0.0, 1.0)
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
     middle = share + Z95**2 / (2 * n)
     half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
     scale = 1 + Z95**2 / n
     # at the ends the formula gives 0 and 1 up to rounding
-    low = 0.0 if successes == 0 else (middle - half) / scale
-    high = 1.0 if successes == n else (middle + half) / scale
+    low = 0.0 if share == 0 else (middle - half) / scale
+    high = 1.0 if share == 1 else (middle + half) / scale
     return low, high
 
 
-def mean_difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """mean(a) - mean(b): above 0 where a is larger."""
-    return float(a.mean() - b.mean())
+class Clusters(NamedTuple):
+    """Sums over clusters (problems) of what each has: trials n and successes y (or any total of them)."""
+
+    m: int  # clusters with trials
+    n: float  # sum of n
+    y: float
+    nn: float  # sum of n * n
+    yy: float
+    ny: float
+
+    @property
+    def share(self) -> float:
+        """y / n; ZeroDivisionError without trials."""
+        return self.y / self.n
+
+    @property
+    def variance(self) -> float | None:
+        """Of the share, by linearisation of the ratio; None for one cluster, which has nothing to compare with."""
+        if self.m < 2:
+            return None
+        residual = self.yy - 2 * self.share * self.ny + self.share**2 * self.nn
+        return max(residual, 0.0) / self.n**2 * self.m / (self.m - 1)
 
 
-def paired_bootstrap(
-    a: Sequence[float],
-    b: Sequence[float],
-    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float] = mean_difference,
-    seed: int = 0,
-    resamples: int = 10_000,
-) -> tuple[float, float, float]:
-    """(estimate, low, high): a statistic of two runs over the same problems, with its 95% percentile interval.
+def clustered(of: Clusters) -> tuple[float, float]:
+    """The 95% interval of a proportion whose trials come in clusters: Wilson's, with the number of independent trials that
+    would have the same variance (Dean and Pagano, Journal of Survey Statistics and Methodology 3, 2015, "modified Wilson").
 
-    Problems are resampled, and both runs' values of a problem stay together. a[i] and b[i] are of one problem.
+    Trials of one cluster are never taken for more than independent ones; where all of them agree, each cluster counts once.
+    (0, 1) where there are no trials.
     """
+    if not of.n:
+        return 0.0, 1.0
+    share = min(max(of.share, 0.0), 1.0)
+    if not 0 < share < 1 or of.variance is None:
+        return _wilson(share, of.m)
+    independent = share * (1 - share) / of.variance if of.variance else of.n
+    return _wilson(share, min(independent, of.n))
+
+
+def student(freedom: int) -> float:
+    """The 97.5% point of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
+def counted_means(
+    values: NDArray[np.float64], counts: Sequence[int], resamples: int = 2_000, seed: int = 0
+) -> NDArray[np.float64]:
+    """[resamples, columns] as `resampled_means`, of problems of which many have the same values: values [kinds, columns], and
+    how many problems there are of each kind. The same distribution, at the cost of the kinds."""
     import numpy as np
 
-    if len(a) != len(b) or not len(a):
-        raise ValueError(f"a paired comparison needs as many values of both runs, not {len(a)} and {len(b)}")
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("a paired comparison needs finite values; leave out the problems that have none in both runs")
-    rng = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
-    for i in range(resamples):
-        picked = rng.integers(0, len(x), len(x))
-        drawn[i] = statistic(x[picked], y[picked])
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return statistic(x, y), float(low), float(high)
+    weights = np.asarray(counts, dtype=np.float64)
+    n = int(weights.sum())
+    if not n or resamples < 1:
+        raise ValueError(f"a bootstrap needs at least 1 problem and 1 resample, not {n} and {resamples}")
+    drawn = np.random.default_rng(seed).multinomial(n, weights / weights.sum(), resamples)
+    return drawn @ values / n
 
 
 def resampled_means(values: NDArray[np.float64], resamples: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
@@ -72,10 +105,27 @@ def resampled_means(values: NDArray[np.float64], resamples: int = 10_000, seed: 
     n = len(values)
     if not n or resamples < 1:
         raise ValueError(f"a bootstrap needs at least 1 problem and 1 resample, not {n} and {resamples}")
+    size = max(1, _AT_ONCE // n)
+    drawn = [_drawn(n, resamples, seed)] if resamples <= size else _counts(n, resamples, seed, size)
+    return np.concatenate([each @ values / n for each in drawn])
+
+
+_AT_ONCE = 4_000_000  # counts held in memory
+
+
+@lru_cache(maxsize=1)
+def _drawn(n: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """All at once: the comparisons of a sweep, over the same number of problems, draw the same."""
+    return next(_counts(n, resamples, seed, resamples))
+
+
+def _counts(n: int, resamples: int, seed: int, size: int) -> Iterator[NDArray[np.float64]]:
+    """How often each of n problems is drawn, [size, n] at a time."""
+    import numpy as np
+
     rng = np.random.default_rng(seed)
-    size = max(1, 4_000_000 // n)  # resamples at a time, for memory
-    counts = (rng.multinomial(n, np.full(n, 1 / n), min(size, resamples - done)) for done in range(0, resamples, size))
-    return np.concatenate([each @ values / n for each in counts])
+    for done in range(0, resamples, size):
+        yield rng.multinomial(n, np.full(n, 1 / n), min(size, resamples - done)).astype(np.float64)
 
 
 def interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
@@ -84,6 +134,16 @@ def interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
 
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
+
+
+def mean_interval(values: NDArray[np.float64], mean: float, n: int, drawn: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95% interval of a mean over n problems of values in [0, 1], from its resampled means. `values`: those that occur.
+
+    Wilson's where each is 0 or 1, which is a proportion like a run's accuracy, and where all are alike: there a bootstrap has
+    no spread, however few they are.
+    """
+    proportion = not ((values > 1e-9) & (values < 1 - 1e-9)).any()
+    return _wilson(round(mean, 9), n) if proportion or drawn.max() - drawn.min() <= 1e-9 else interval(drawn)
 
 
 def bootstrap_p(differences: NDArray[np.float64]) -> float:

@@ -44,9 +44,7 @@ class Point:
 def trend(db: Database, schedule: Schedule, last: int | None = None, resamples: int = RESAMPLES, seed: int = 0) -> list[Point]:
     """The finished slots of a schedule, the earliest first; only the last so many, where given. The first of these is the one
     that `first` compares with."""
-    finished = [slot for slot in list_slots(db, schedule.name) if slot.status == "done" and slot.run_id is not None]
-    slots = (finished if last is None else finished[:last])[::-1]
-    found_runs = [(slot, get_run(db, slot.run_id or "")) for slot in slots]
+    found_runs = [(slot, get_run(db, slot.run_id or "")) for slot in list_slots(db, schedule.name, last, ("done",))[::-1]]
     slots, runs = [slot for slot, run in found_runs if run], [run for _, run in found_runs if run]
     sides = [side(db, [run]) for run in runs]
     drawn = _Drawn(sides, resamples, seed)
@@ -71,7 +69,7 @@ def trend(db: Database, schedule: Schedule, last: int | None = None, resamples: 
 
 def latest_slot(db: Database, name: str) -> Slot | None:
     """The latest slot that ended with a run or without one: what tells whether the schedule works now."""
-    return next((slot for slot in list_slots(db, name) if slot.status in ("done", "failed")), None)
+    return next(iter(list_slots(db, name, 1, ("done", "failed"))), None)
 
 
 class _Drawn:

@@ -8,13 +8,31 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import building
+import hypothesis
 import pytest
 from command import command, ponderosa  # noqa: F401  fixtures
 from postgres import NoServer, Postgres
 
+import store.database
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it
 
 pytest.register_assert_rewrite("laws")
+
+store.database._upgrade = building.upgrade
+
+# a busy machine is no fault of what is tested; what many examples find, fewer find in a few runs
+hypothesis.settings.register_profile("here", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("here")
+
+
+@pytest.fixture(scope="module")
+def migrations() -> Iterator[None]:
+    """New databases are made by alembic, and not from memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.database, "_upgrade", building.MIGRATIONS)
+        yield
 
 
 @pytest.fixture(scope="session")

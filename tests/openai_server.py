@@ -126,6 +126,7 @@ class Manner:
     usage: Callable[[int], int] | None = lambda count: count  # what it says of its count; None = it does not say
     max_tokens: bool = True
     lists: bool = True  # has /models
+    loading: bool = False  # it is up, and has not loaded its model yet
     knows_usage_option: bool = True
     chunk: int = 1  # tokens an event
     done: bool = True  # says [DONE]
@@ -239,6 +240,8 @@ class OpenAIServer:
         self.seen.append(seen)
         if self.key and headers.get("authorization") != f"Bearer {self.key}":
             return await _plain(writer, 401, json.dumps({"error": {"message": f"wrong key {headers.get('authorization')}"}}))
+        if self.manner.loading:
+            return await _plain(writer, 503, json.dumps({"error": {"message": "Loading model"}}))
         if path == "/v1/models":
             listed = {"data": [{"id": self.writer.name, "object": "model", "created": int(time.time())}]}
             return await _plain(writer, *((200, json.dumps(listed)) if self.manner.lists else (500, "Internal Server Error")))

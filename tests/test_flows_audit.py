@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import audit, work
-from flows.parts import spec
+from flows import audit, rescore, work
+from flows.parts import part, spec
 from search.strategies import beam
 from store.audit import CHECKS
 from store.database import Database, open_database
@@ -22,11 +22,12 @@ PROBLEMS = "word:count=4,levels=2-3,seed=3"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of beam search and one of best-of-n."""
+    """A finished run of beam search and one of best-of-n, which a verifier and a grader have judged later."""
     path = tmp_path_factory.mktemp("audit") / "whole.db"
     with open_database(path) as database:
         work.evaluate(database, spec(PROBLEMS, "beam:n=4,keep=2"), "beam")
         work.evaluate(database, spec(PROBLEMS, "best-of-n:n=3,select=weighted"), "best")
+        rescore.run(database, "best", part("equation"), "exact")
     return path
 
 
@@ -65,6 +66,7 @@ def test_it_is_clean_on_either_database(where: str) -> None:
 ONE = "attempt_id = 1"
 PARENT = f"{ONE} AND path = (SELECT parent FROM candidate WHERE {ONE} AND depth = 2 LIMIT 1)"
 LAST = "(SELECT max(number) FROM {0} WHERE attempt_id = 1)"
+FIFTH = "WHERE attempt_id = 5 AND path = '0'"
 DAMAGE = {
     "a reply is lost": ("replies", f"DELETE FROM reply WHERE {ONE} AND number = 2"),
     "the last reply is lost": ("replies", f"DELETE FROM reply WHERE {ONE} AND number = {LAST.format('reply')}"),
@@ -106,6 +108,13 @@ DAMAGE = {
     "a score is of nothing": ("scores", f"UPDATE score SET path = '77' WHERE {ONE} AND number = 0"),
     "tokens are cut": ("tokens", f"UPDATE candidate SET packed = substr(packed, 1, 5) WHERE {ONE} AND path = '0'"),
     "statistics are cut": ("tokens", f"UPDATE candidate SET extra = substr(extra, 1, 4) WHERE {ONE} AND path = '0'"),
+    "a later verdict is unknown": ("later", "UPDATE verdict SET verdict = 'right'"),
+    "a later verdict contradicts itself": ("later", f"UPDATE verdict SET correct = NOT correct {FIFTH}"),
+    "a later verdict is not decided": ("later", f"UPDATE verdict SET correct = NULL {FIFTH}"),
+    "a later verdict is lost": ("later", f"DELETE FROM verdict {FIFTH}"),
+    "a later score is lost": ("later", f"DELETE FROM score {FIFTH} AND verifier LIKE 'equation%'"),
+    "a later grader is not on record": ("later", "DELETE FROM rescore WHERE kind = 'grader'"),
+    "a later one is of no kind": ("later", "UPDATE rescore SET kind = 'judge' WHERE kind = 'verifier'"),
     "a reference goes nowhere": ("file", "UPDATE attempt SET run_id = 'nowhere' WHERE id = 1"),
 }  # fmt: skip
 
@@ -124,7 +133,8 @@ def test_damage_is_found(copied: Database, what: str) -> None:
 
 
 def test_every_check_of_the_rows_has_a_damage_here() -> None:
-    assert {check for check, _ in DAMAGE.values()} == set(CHECKS) - {"slots"}  # whose damages are in test_store_slots.py
+    elsewhere = {"slots", "solutions"}  # test_store_slots.py, test_store_questions.py
+    assert {check for check, _ in DAMAGE.values()} == set(CHECKS) - elsewhere
 
 
 def test_a_choice_that_does_not_follow_from_the_candidates_is_found_by_replaying(copied: Database) -> None:

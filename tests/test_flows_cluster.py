@@ -23,6 +23,7 @@ from store.runs import find_run, sessions
         ("local:0", False, "must be local:PROCESSES"),
         ("local", False, "must be local:PROCESSES"),
         ("local:two", False, "must be local:PROCESSES"),
+        ("scheduler", False, "or an address such as"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused_before_anything_is_loaded(asked: str, plain: bool, says: str) -> None:
@@ -57,4 +58,4 @@ def test_a_run_over_two_processes_is_whole(tmp_path: Path) -> None:
     with open_database(tmp_path / "a.db") as database:
         run = find_run(database, "latest")
         assert (run.status, queries.summary(database, run.id).done) == ("done", 12)
-        assert len(sessions(database, run.id)) == 1
+        assert len({owner for owner, _, _ in sessions(database, run.id)}) == 3, "who planned it, and the two that worked"

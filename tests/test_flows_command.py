@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,13 +15,16 @@ import typer
 from command import Command
 from typer.testing import CliRunner
 
-from flows.cli import app, completing
-from flows.cli.app import variable
+from flows.cli import app, completing, environment
+from flows.cli.app import PREFIX, variable
 from flows.parts import spec
+from flows.schedule.alarm import failed
 from pipelines.problems.load import load_problems
 from search.types import RunSpec
 from store.database import open_database
 from store.runs import begin_run
+from store.schedules import Schedule
+from store.slots import Slot
 from verifiers.sandbox.available import tried
 
 SPEC = spec("word:count=2", "greedy")
@@ -130,6 +134,25 @@ def test_a_variable_that_will_not_do_is_named(command: Command, monkeypatch: pyt
     assert "variable" not in command("run", "--plain", "--temperature", "abc").err
 
 
+def test_a_variable_that_is_no_flags_is_told_of_with_the_nearest(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("PONDEROSA_TEMPRATURE=0.5\nPONDEROSA_SEED=1\n")
+    monkeypatch.setenv("PONDEROSA_EMPTY", "")
+    done = command("models")
+    said = "warning: no flag has the variable PONDEROSA_TEMPRATURE, and it changes nothing; did you mean PONDEROSA_TEMPERATURE?"
+    assert (done.code, done.err) == (0, said + "\n")
+    assert command("models", "--quiet").err == ""
+    Path(".env").write_text("PONDEROSA_XYZZY=1\n")
+    assert "PONDEROSA_XYZZY, and it changes nothing; a flag's variable is" in command("models").err
+
+
+def test_what_a_hook_is_told_are_known_variables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = Schedule("nightly", SPEC, every=60, anchor="2026-03-01T00:00:00Z", bar=0.5)
+    for name in failed(schedule, Slot("nightly", "2026-03-01T00:01:00Z", "running"), "it failed").facts:
+        monkeypatch.setenv(PREFIX + name, "1")
+    environment.warn()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_dotenv_is_taken_as_it_stands_and_only_what_is_ours(command: Command, asked: list[RunSpec]) -> None:
     Path(".env").write_text('PATH=/nowhere\nPONDEROSA_CONSTRAINT="a${HOME}\\$"\n# PONDEROSA_SEED=9\n')
     before = os.environ["PATH"]
@@ -152,7 +175,7 @@ def test_a_bad_line_of_a_dotenv_is_one_line_that_does_not_show_it(command: Comma
 def test_every_verb_speaks_json_and_nothing_else(command: Command) -> None:
     root = typer.main.get_command(app)
     verbs = dict(root.commands)  # type: ignore[attr-defined]
-    for group in ("verifier", "schedule"):
+    for group in ("ask", "verifier", "schedule"):
         verbs |= {f"{group} {name}": each for name, each in verbs.pop(group).commands.items()}
     silent = {name for name, verb in verbs.items() if "--json" not in {o for p in verb.params for o in p.opts}}
     assert silent == set()
@@ -190,6 +213,56 @@ def test_every_verb_speaks_json_and_nothing_else(command: Command) -> None:
         told = [json.loads(line) for line in done.out.splitlines()]
         assert told, words
     assert json.loads(command("show", ran["run"], "--json").out)["run"] == ran["run"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("show", "--spec", "--problem", "word-test-0-0"), "--spec is of the whole run"),
+        (("query", "-o", "rows.csv"), "there is no SQL"),
+        (("query", "--param", "a=1"), "there is no SQL"),
+        (("candidates", "--limit", "9" * 20), "--limit"),
+        (("trend", "nightly", "--last", "9" * 20), "--last"),
+        (("reselect", "--seed", "-1"), "--seed"),
+        (("compare", "one", "two", "--seed", "-1"), "--seed"),
+        (("schedule", "show", "nightly", "--limit", "9" * 20), "--limit"),
+        ((*RUN, "--seed", "9" * 20), "seed must be a whole number of 64 bits"),
+    ],
+)
+def test_flags_that_will_not_do_are_refused(command: Command, words: tuple[str, ...], says: str) -> None:
+    done = command(*words)
+    assert (done.code, done.out, says in done.err) == (2, "", True)
+
+
+def test_a_run_that_was_called_off_is_left_to_workers_again(command: Command) -> None:
+    assert command(*RUN, "--detach").code == 0
+    assert command("cancel", "latest").code == 0
+    done = command("resume", "latest", "--detach", "--json")
+    told = json.loads(done.out)
+    assert (done.code, told["status"]) == (0, "queued")
+    assert f"run {told['run']} waits for a worker" in done.err
+    assert json.loads(command("runs", "--json").out)["status"] == "queued"
+    assert command("worker", "--until-done").code == 0
+    assert json.loads(command("resume", "latest", "--detach", "--json").out)["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("run", "--plain"), "; the same command again, or `ponderosa resume`, goes on from here"),
+        (("--debug", "rescore", "--grader", "exact"), "; the same command again goes on from here"),
+        (("models",), ""),
+    ],
+)
+def test_what_is_interrupted_says_what_goes_on(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
+) -> None:
+    for module in ("flows.launch.launch", "flows.later.rescore", "flows.tables.list_models"):
+        monkeypatch.setattr(module, lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+    open_database(".ponderosa.db").close()
+    monkeypatch.setenv("PONDEROSA_DATABASE", ".ponderosa.db")
+    done = command(*words)
+    assert (done.code, done.err) == (130, f"ponderosa: interrupted{says}\n")
 
 
 def test_quiet_is_silent_on_standard_error_but_for_errors(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,6 +366,15 @@ def test_twenty_columns_are_enough_and_nothing_is_coloured(
     assert "\x1b" not in done.out + done.err
     if words == ["show"]:  # a table keeps its columns: it is cut by the terminal, not by us
         assert "95% interval" in done.out
+
+
+def test_a_program_gets_every_cell_whole(command: Command) -> None:
+    name = "a name of many words " * 12
+    command(*RUN, "--name", name)
+    assert name.strip() in command("runs").out
+    header, *lines = command("candidates", "latest").out.splitlines()
+    assert header.split() == ["problem", "path", "tokens", "ln", "p", "certainty", "score", "state", "answer", "text"]
+    assert all(line.startswith("word-test-") for line in lines)
 
 
 # ------------------------------------------------------------------------------------------------------------- completion

@@ -69,6 +69,7 @@ def test_ratios_are_of_one_round_and_the_median_is_held_against_the_bar() -> Non
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.crash
 def test_ours_and_generate_do_all_works() -> None:
     """race() raises where a contender made fewer tokens, or some without their log-probability."""
     options = Options(rounds=1, small=True, peers=["generate"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import FAMILIES, OTHERS, STRATEGIES
+from flows.demo import FAMILIES, OTHERS, SEEDED, STRATEGIES
 
 
 @pytest.mark.slow
@@ -35,9 +35,13 @@ def test_the_demo_prints_its_tables_and_leaves_its_runs_in_the_database(tmp_path
         assert re.search(rf"^{re.escape(strategy)} +[01]\.\d\d\d  \[", done.stdout, re.MULTILINE), strategy
     assert re.search(r"\d+ s in all: \d+ generating, \d+ verifying, \d+ \(\d+%\)", done.stdout)
     assert done.stdout.count("ponderosa ") == 3  # what to try next
+    assert "report    .ponderosa/demo.html" in done.stdout
+    page = (tmp_path / ".ponderosa" / "demo.html").read_text()
+    assert page.count("Did the seed matter?") == len(FAMILIES)
+    assert f"{len(OTHERS)} further strategies were run on 5 problems of countdown each" in page
     with sqlite3.connect(tmp_path / ".ponderosa" / "ponderosa.db") as connection:
         runs = connection.execute("select status, count(*) from run group by 1").fetchall()
         ended = connection.execute("select status, count(*) from attempt group by 1").fetchall()
-    made = len(FAMILIES) * len(STRATEGIES) + len(OTHERS)
+    made = len(FAMILIES) * (len(STRATEGIES) + len(SEEDED)) + len(OTHERS)
     assert runs == [("done", made)]
     assert ended == [("done", 5 * made)]

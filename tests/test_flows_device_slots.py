@@ -62,8 +62,8 @@ def test_a_slot_is_one_processs_and_free_at_once_when_that_one_is_killed() -> No
 def test_who_waits_says_who_has_the_device_and_gets_it() -> None:
     said: list[str] = []
     with holder() as process:
-        threading.Timer(0.7, process.kill).start()
         began = time.monotonic()
+        threading.Timer(0.7, process.kill).start()
         with slot("cuda:0", 1, say=said.append):
             assert time.monotonic() - began > 0.6
     assert said == [f"waiting: cuda:0 is taken (process {process.pid} on {os.uname().nodename} since {said[0][-26:-1]})"]

@@ -503,6 +503,7 @@ def test_only_a_failure_fails(
     ]
 
 
+@pytest.mark.crash
 def test_a_real_examination_of_this_machine(tmp_path: Path) -> None:
     script = f"import sys; from flows.doctor import run; sys.exit(run({str(tmp_path / 'a.db')!r}, json=True))"
     done = subprocess.run([sys.executable, "-c", script], cwd=HERE, capture_output=True, text=True, timeout=240, check=False)

@@ -90,7 +90,7 @@ def test_rescore_and_report_are_flows_too(tmp_path: Path) -> None:
     assert "12 scores added" in lines[0]
     text = after.report_runs({"runs": [run], "file": str(tmp_path / "report.md")}, database)  # type: ignore[arg-type]
     assert run in text
-    assert (tmp_path / "report.svg").read_text().startswith("<svg")
+    assert "<svg" in (tmp_path / "report.svg").read_text()
     names = {flow.name for flow in told("flow_runs")}
     assert "best-of-n:n=3,select=majority, word:count=4,levels=2-3, bundled, seed 0" in names
     assert f"rescore run {run}, verifier equation, grader exact" in names

@@ -32,8 +32,17 @@ def ended(*arguments: str) -> tuple[int, float, bool]:
     command, began = [sys.executable, "-c", CODE, *arguments], time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     seconds = time.monotonic() - began
-    lives = Path(f"/proc/{done.stdout.strip()}/stat")
-    return done.returncode, seconds, lives.exists() and lives.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    until = time.monotonic() + 5
+    while (lives := _lives(done.stdout.strip())) and time.monotonic() < until:
+        time.sleep(0.05)  # a signal is on its way when its sender has ended
+    return done.returncode, seconds, lives
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-from flows import imports, launch
+from flows import imports, launch, solved
 from flows.audit import Replays, replay
 from flows.cli import app
 from flows.imports.formats import FORMATS
@@ -26,6 +26,7 @@ from search.types import Join, Part
 from store import queries, schema
 from store.audit import audit
 from store.database import Database, open_database
+from store.questions import QUESTIONS
 from store.runs import find_run, planned
 from store.values import exact_text
 
@@ -84,6 +85,18 @@ def test_an_imported_run_passes_the_audit_and_is_done(where: str, format: str) -
         assert (replays.done, replays.faults) == (0, [])  # no search wrote them, so there is none to replay
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_question_is_answered_about_an_imported_run(tmp_path: Path, format: str) -> None:
+    """It has no ledger but for its tokens, and not all of them have a choice."""
+    with open_database(tmp_path / "a.db") as db:
+        run = find_run(db, bring(db.shown, format))
+        solved.ensure(db, [run.id])
+        for question in QUESTIONS.values():
+            question.frame(db, [run])
+        fates = {row["fate"]: row["tokens"] for row in QUESTIONS["tokens"].ask(db, [run])}
+        assert (fates.get("pruned"), fates.get("others")) == (None, None)
+
+
 def test_our_own_format_keeps_counts_ids_statistics_and_scores(tmp_path: Path) -> None:
     with open_database(tmp_path / "a.db") as db:
         run_id = bring(db.shown, "ponderosa")
@@ -100,12 +113,35 @@ def test_our_own_format_keeps_counts_ids_statistics_and_scores(tmp_path: Path) -
         assert [row.scores[0].value if row.scores else None for row in rows] == [0.5, 0.9, 0.1, None, None, None]
         assert rows[2].scores[0].parts == (0.5, 0.1)
         first, second = queries.attempts(db, run_id)
-        assert (first.path, first.verdict, first.correct) == (None, None, None)  # nobody chose
+        assert (first.path, first.verdict, first.correct) == (None, "none", False)  # nobody chose, and of the other one did
         assert (second.path, second.answer, second.verdict, second.correct) == ("1", "2", "correct", True)
         assert (first.generated_tokens, first.verifier_passes, second.generated_tokens) == (40, None, 5)
         with db.read() as connection:
             packed = connection.scalars(select(schema.candidate.c.packed).order_by(schema.candidate.c.attempt_id)).all()
         assert [len(blob) for blob in packed] == [0, 0, 0, 0, 18, 12]
+
+
+def test_whether_nothing_was_chosen_is_known_only_where_something_was_elsewhere_in_the_run(tmp_path: Path) -> None:
+    """Half of the questions divided by all problems, and half by those with a choice."""
+    texts = [{"text": f"It is {n}.", "answer": str(n)} for n in (7, 8)]
+    files = {}
+    for name, chosen in (("some", {"chosen": 0}), ("none", {})):
+        lines = [{"id": f"p{i}", "problem": "?", "answer": "7", "candidates": texts, **(chosen if i else {})} for i in range(4)]
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with open_database(tmp_path / "a.db") as db:
+        some, said = imports.run(db.shown, [str(files["some"])], "ponderosa")
+        none, silent = imports.run(db.shown, [str(files["none"])], "ponderosa")
+        assert said[-1] == "1 of the 4 problems name no choice: they count as wrong, since others do"
+        assert len(silent) == 1
+        assert queries.summary(db, some).accuracy == 0.75
+        (gap,) = QUESTIONS["oracle-gap"].ask(db, [some])
+        assert (gap["random"], gap["chosen"], gap["oracle"], gap["recovered"], gap["lost"]) == (0.5, 0.75, 1.0, 0.5, 0.25)
+        assert queries.summary(db, none).accuracy is None
+        (gap,) = QUESTIONS["oracle-gap"].ask(db, [none])
+        assert (gap["chosen"], gap["lost"], gap["oracle"]) == (None, None, 1.0)
+        with db.read() as connection:
+            assert connection.scalar(select(func.count()).select_from(schema.solution)) == 16, "they are there at once"
 
 
 def test_token_ids_come_back_as_they_were(tmp_path: Path) -> None:
@@ -263,7 +299,11 @@ def test_a_named_tokenizer_counts_for_the_selectors_and_not_for_the_ledger(tmp_p
 # ---------------------------------------------------------------------------------------------------------- idempotence
 
 
-@pytest.mark.parametrize("format", FORMATS)
+# all are read alike, and written by one function: the others are for the night
+OFTEN = [format if format in ("ponderosa", "openr") else pytest.param(format, marks=pytest.mark.slow) for format in FORMATS]
+
+
+@pytest.mark.parametrize("format", OFTEN)
 def test_importing_the_same_again_changes_nothing_and_says_so(where: str, format: str) -> None:
     run_id = bring(where, format)
     with open_database(where) as db:
@@ -459,9 +499,10 @@ def test_a_lost_candidate_of_an_import_is_found_by_the_audit(tmp_path: Path) -> 
     with open_database(tmp_path / "a.db") as db:
         bring(db.shown, "openr")
         lost = schema.candidate.delete().where(schema.candidate.c.answer.is_(None))
+        db.transact(lambda connection: connection.execute(schema.solution.delete()))
         db.transact(lambda connection: connection.execute(lost))
         report = audit(db)
-    assert {fault.check for fault in report.faults} == {"replies", "ledger"}
+    assert {fault.check for fault in report.faults} == {"replies", "ledger", "solutions"}
 
 
 # --------------------------------------------------------------------------------------------------------- command line

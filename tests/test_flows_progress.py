@@ -89,6 +89,7 @@ def terminal(width: int, cwd: Path, *words: str) -> tuple[int, str]:
     return running.wait(), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", told.decode())
 
 
+@pytest.mark.crash  # two runs in processes of their own
 @pytest.mark.parametrize("width", [20, pytest.param(70, marks=pytest.mark.slow), pytest.param(140, marks=pytest.mark.slow)])
 def test_a_terminal_has_a_bar_a_run_and_those_that_are_done_stay(width: int, tmp_path: Path) -> None:
     words = ("--strategy", "greedy", "--strategy", "best-of-n:n=2", "--problems", "word:count=3", "--budget", "300")

@@ -105,7 +105,7 @@ def test_a_tree_is_told_apart_from_independent_solutions_and_has_a_row_for_all_o
 ) -> None:
     done = ponderosa("reselect", "beam", "--selector", "best", "-d", "a.db", cwd=ran)
     assert done.code == 0, done.err
-    assert "whole solutions a problem that beam ended or cut, pruned ones too; they depend on each other" in done.out
+    assert "whole solutions a problem that beam ended or cut, pruned ones too; they may depend on each other" in done.out
     assert "deepconf" not in done.out
     with open_database(str(ran / "a.db"), create=False) as db:
         sizes = pools_of(db, find_run(db, "beam")).sizes
@@ -282,13 +282,13 @@ def test_only_the_selectors_that_the_data_allow_are_run(db: Database) -> None:
     stored_run(db, make_spec(n=4))
     run = find_run(db, make_spec(n=4).id)
     have = pools_of(db, run)
-    assert allowed(have) == [name for name, rule in SELECTORS.items() if not rule.needs_verifier]
+    assert allowed(have.scored, have.measured) == [name for name, rule in SELECTORS.items() if not rule.needs_verifier]
     with pytest.raises(ValueError, match="selector 'best' needs a verifier's scores, and the run has none"):
         planned_for(have, [Selector("best")])
     with db.write() as connection:
         connection.execute(text("UPDATE candidate SET certainty = NULL, logprob = NULL"))
     bare = pools_of(db, run)
-    assert allowed(bare) == ["majority", "shortest"]
+    assert allowed(bare.scored, bare.measured) == ["majority", "shortest"]
     with pytest.raises(ValueError, match="selector 'deepconf' needs statistics of tokens, and the run has none"):
         planned_for(bare, [Selector("deepconf")])
 
@@ -342,6 +342,7 @@ def test_the_words_of_the_command_line_are_selectors_sizes_and_tokens() -> None:
     assert parsed([], None, []) == ([], [], [])
 
 
+@pytest.mark.crash
 def test_two_hundred_pools_of_64_with_every_selector_at_seven_sizes_take_less_than_the_bar() -> None:
     """The bar is 20 s of one core; it takes about 4."""
     rng = np.random.default_rng(0)

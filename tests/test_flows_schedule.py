@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from nightly import START, make_schedule
+from sqlalchemy import update
 from test_store_fakes import make_problems, make_spec, new_database, rows, stored_run
 
 from flows import cli
@@ -24,14 +25,14 @@ from flows.schedule.child import Children, Failed
 from flows.schedule.scheduler import Later, Scheduler, Stopped, Touch
 from flows.schedule.times import cron_of, due, every_of, midnight, over_change, upcoming, zone_of
 from search.types import Part, RunSpec
-from store import queries, schema
+from store import queries, schema, slots
 from store.audit import audit
 from store.database import Database
 from store.errors import Unavailable
 from store.runs import begin_run, end_run, get_run
 from store.schedules import add_schedule, find_schedule, set_status, stamp
 from store.slots import SLOT_TRIES, Slot, list_slots
-from store.trend import trend
+from store.trend import latest_slot, trend
 
 # ----------------------------------------------------------------------------------------------------------------- rules
 
@@ -463,7 +464,50 @@ def test_one_schedule_that_cannot_be_read_holds_up_no_other(db: Database, now: N
     now.pass_(minutes=5)
     assert dict(served().once()) == {"done": 1}
     served().once()
-    assert any("schedule broken: ZoneInfoNotFoundError" in line for line in served.said)  # type: ignore[attr-defined]
+    assert any("schedule 'broken' cannot be read: unknown time zone" in line for line in served.said)  # type: ignore[attr-defined]
+
+
+BROKEN: list[dict[str, Any]] = [
+    {"spec": "{"},
+    {"spec": "[]"},
+    {"spec": "{}"},
+    {"spec": make_spec().json().replace('"tokens":', '"tokenz":')},
+    {"cron": "0 0 31 2 *", "every": None},
+    {"cron": "every night", "every": None},
+    {"every": -60},
+    {"zone": "Not/Here"},
+    {"anchor": "noon"},
+    {"since": "yesterday"},
+    {"catch_up": "some"},
+]
+
+
+@pytest.mark.parametrize("values", BROKEN, ids=lambda values: ",".join(values))
+def test_a_schedule_whose_row_is_broken_is_said_once_with_the_remedy_and_left_out(
+    values: dict[str, Any], db: Database, now: Now, served: Making
+) -> None:
+    for name in ("broken", "nightly"):
+        add_schedule(db, make_schedule(name))
+    db.transact(lambda c: c.execute(update(schema.schedule).where(schema.schedule.c.name == "broken").values(values)))
+    scheduler = served()
+    for _ in range(2):
+        now.pass_(minutes=5)
+        assert dict(scheduler.once()) == {"done": 1}
+    assert scheduler.unread == {"broken"}
+    [line] = [line for line in served.said if "cannot be read" in line]  # type: ignore[attr-defined]
+    assert line.startswith("schedule 'broken' cannot be read: ")
+    assert line.endswith("; mend its row, or remove it: ponderosa schedule remove broken")
+    assert "\n" not in line
+
+
+def test_a_slot_of_a_schedule_that_was_broken_meanwhile_holds_up_no_other(db: Database, now: Now, served: Making) -> None:
+    for name in ("broken", "nightly"):
+        add_schedule(db, make_schedule(name))
+    now.pass_(minutes=5)
+    scheduler = served()
+    scheduler.notice()
+    db.transact(lambda c: c.execute(update(schema.schedule).where(schema.schedule.c.name == "broken").values(spec="{")))
+    assert dict(scheduler.once()) == {"done": 1}
 
 
 def test_serving_goes_on_until_it_is_stopped_and_sees_what_is_added_meanwhile(db: Database, now: Now, served: Making) -> None:
@@ -503,12 +547,13 @@ def accuracy_of(db: Database) -> float:
     return found
 
 
-def graded(db: Database, right: int) -> Callable[[RunSpec, str, Touch], None]:
-    """Runs of three problems, so many of them right."""
+def graded(db: Database, right: int, n: int = 3) -> Callable[[RunSpec, str, Touch], None]:
+    """Runs of n problems, so many of them right."""
     from store.runs import grade, planned
 
     def evaluate(spec: RunSpec, name: str, touch: Touch) -> None:
-        faked(db)(spec, name, touch)
+        stored_run(db, spec, n=n)
+        end_run(db, spec.id, "done")
         ids = [attempt.attempt_id for attempt in planned(db, spec.id)]
         grade(db, [(i, "correct" if n < right else "wrong", n < right, "g") for n, i in enumerate(ids)])
 
@@ -629,13 +674,25 @@ def test_a_trend_has_paired_differences_from_the_first_and_from_the_last(db: Dat
     ]
 
 
-def test_a_trend_over_problems_that_have_changed_is_paired_over_those_in_common(db: Database, now: Now, served: Making) -> None:
-    def more(spec: RunSpec, name: str, touch: Touch) -> None:
-        stored_run(db, spec, n=5)
-        end_run(db, spec.id, "done")
-
+def test_a_trend_reads_no_more_slots_than_are_asked_for(
+    db: Database, now: Now, served: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_schedule(db, make_schedule())
-    for evaluate in (faked(db), more, more):
+    for _ in range(4):
+        now.pass_(minutes=5)
+        served().once()
+    read: list[str] = []
+    slot_of = slots.slot_of
+    monkeypatch.setattr(slots, "slot_of", lambda row: read.append(row["slot_utc"]) or slot_of(row))
+    assert len(trend(db, find_schedule(db, "nightly"), last=2)) == len(read) == 2
+    latest = latest_slot(db, "nightly")
+    assert latest is not None
+    assert read[2:] == [latest.slot_utc]
+
+
+def test_a_trend_over_problems_that_have_changed_is_paired_over_those_in_common(db: Database, now: Now, served: Making) -> None:
+    add_schedule(db, make_schedule())
+    for evaluate in (graded(db, 2), graded(db, 2, n=5), graded(db, 2, n=5)):
         now.pass_(minutes=5)
         served(evaluate).once()
     assert [point.problems for point in trend(db, find_schedule(db, "nightly"))] == [None, 3, 5]

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from flows import launch
 from flows.cli import app
 from flows.parts import spec as spec_of
+from flows.schedule.editing import readable
 from flows.schedule.scheduler import Scheduler, Touch
 from pipelines.problems.load import load_problems
 from search.types import GREEDY, RunSpec
@@ -104,6 +105,30 @@ def test_a_schedule_that_could_not_run_is_refused_in_one_line_and_leaves_nothing
     assert "\n" not in str(raised.value)
     if (tmp_path / "runs.db").exists():
         assert invoke("schedule", "list", "--json", "-d", database)[1] == ""
+
+
+def test_a_schedule_that_cannot_be_read_hides_no_other_and_is_an_exit_code(
+    tmp_path: Path,
+) -> None:
+    database = str(tmp_path / "runs.db")
+    for name in ("broken", "nightly", "elsewhere"):
+        invoke(*(name if word == "nightly" else word for word in ADD), "--every", "1h", "-d", database)
+    with sqlite3.connect(database) as raw:
+        raw.execute("update schedule set spec = '{' where name = 'broken'")
+        raw.execute("update schedule set zone = 'Not/Here' where name = 'elsewhere'")
+    assert invoke("serve", "--once", "-d", database)[0] == 65
+    code, said = invoke("schedule", "list", "-d", database, "--json")
+    assert (code, [json.loads(line)["name"] for line in said.splitlines()]) == (0, ["nightly"])
+    with open_database(database) as opened:
+        assert [each.name for each in readable(opened)[0]] == ["nightly"]
+
+    for name in ("broken", "elsewhere"):
+        for words in (("schedule", "show"), ("schedule", "now")):
+            with pytest.raises(StoreError, match=f"'{name}' cannot be read"):
+                invoke(*words, name, "-d", database)
+        assert invoke("schedule", "pause", name, "-d", database)[0] == 0
+        assert invoke("schedule", "remove", name, "-d", database)[0] == 0
+    assert invoke("serve", "--once", "-d", database)[0] == 0
 
 
 def test_what_is_not_a_bar_is_refused(tmp_path: Path) -> None:

@@ -102,6 +102,14 @@ def test_a_format_that_cannot_read_the_model_is_exit_code_65() -> None:
     assert "cannot be read by format 'skywork': it has no weight v_head.summary.weight" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("--device", "gpu"), ("--dtype", "int3")])
+def test_a_device_or_a_dtype_that_is_none_is_usage(words: tuple[str, str]) -> None:
+    done = checked("bundled", *words)
+    assert done.stdout == ""
+    assert str(done.exception).startswith(f"unknown {words[0][2:]} '{words[1]}'")
+    assert done.exception.exit_code == 2  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import laws
 import pytest
+from sums import tokens_match
 
-from flows import audit, work
+from flows import audit, solved, work
 from flows.parts import spec
 from search.strategies import STRATEGIES, build
 from search.types import Join, Problem, RunSpec
 from store import queries
 from store.database import Database, open_database
+from store.pools import entries
 from store.runs import find_run
+from store.solutions import pools_of
 
 SEARCHED = """
     select problem_key, c.path, text, c.state from candidate c join attempt a on a.id = attempt_id order by 1, 2"""
@@ -57,6 +60,7 @@ SETTINGS = {
     "self-agreement": "self-agreement:n=3",
     "stochastic-beam": "stochastic-beam:n=2",
 }
+LONG = ("contrastive", "stochastic-beam")  # on the real model
 SHAPES = ("astar", "beam", "best-of-n", "contrastive", "entropy-adaptive", "first-finish", "greedy", "stochastic-beam")
 
 
@@ -82,7 +86,7 @@ def test_a_run_of_each_strategy_leaves_its_whole_search_in_the_database(database
     run = work.evaluate(database, asked, name)
     found = queries.summary(database, run)
     assert (found.problems, found.done, found.failed, found.graded) == (6, 6, 0, 6)
-    assert queries.tokens_match(database, run) == []
+    assert tokens_match(database, run) == []
     (orphans,) = rows(
         database,
         "select count(*) from candidate c where c.parent <> '' and not exists "
@@ -103,6 +107,34 @@ def test_a_run_of_each_strategy_leaves_its_whole_search_in_the_database(database
     again = audit.Replays()
     audit.replay(database, find_run(database, run), None, again)
     assert (again.done, again.faults) == (6, [])
+
+
+@pytest.mark.parametrize("name", ["knockout", "plan-search"])
+def test_what_is_asked_aside_is_no_solution_and_older_runs_replay_without_it(database: Database, name: str) -> None:
+    run = work.evaluate(database, spec(PROBLEMS, SETTINGS[name]))
+    beside = "from candidate where state = 'aside'"
+    causes = {"knockout": {"comparison"}, "plan-search": {"list", "plan"}}[name]
+    assert {cause for (cause,) in rows(database, f"select cause {beside}")} == causes
+    assert rows(database, f"select count(*) {beside} and (answer is not null or prompt is null)") == [(0,)]
+    (wholes,) = rows(database, "select count(*) from candidate where state <> 'aside'")
+    solved.ensure(database, [run])
+    assert rows(database, "select count(*) from solution") == [wholes]
+    sizes = pools_of(database, find_run(database, run)).sizes
+    assert sizes == tuple(len(pool) for pool in entries(database, run).values())
+    assert (sum(sizes),) == wholes
+    assert sizes == (3,) * 6 or name != "knockout"
+    with sqlite3.connect(database.shown) as connection:
+        connection.execute("update candidate set state = 'finished', cause = 'end' where state = 'aside' and finish = 'end'")
+    again = audit.Replays()
+    audit.replay(database, find_run(database, run), None, again)
+    assert (again.done, again.faults) == (6, [])
+    with sqlite3.connect(database.shown) as connection:
+        connection.execute(
+            "update candidate set state = 'pruned' where prompt is not null and number = (select max(number) from candidate)"
+        )
+    again = audit.Replays()
+    audit.replay(database, find_run(database, run), None, again)
+    assert again.faults, "any other state is a fault"
 
 
 def test_running_the_same_spec_again_generates_nothing(database: Database) -> None:
@@ -149,13 +181,13 @@ def test_the_same_texts_come_out_whatever_runs_beside_a_search() -> None:
         assert _texts(alone) == together[pair[0]]
 
 
-def test_a_token_budget_is_never_passed_on_the_real_model() -> None:
+@pytest.mark.parametrize("budget", ["50", *(pytest.param(each, marks=pytest.mark.slow) for each in ("1", "333"))])
+def test_a_token_budget_is_never_passed_on_the_real_model(budget: str) -> None:
     for name in SHAPES:  # the laws hold it for all, on the small language
-        for budget in ("1", "50", "333"):
-            asked = spec(PROBLEMS, SETTINGS[name], budget=budget)
-            for outcome in work.solve(list(enumerate(_problems(asked))), asked):
-                assert outcome.error == "", (name, outcome.error)
-                assert outcome.search.tree.usage.generated_tokens <= int(budget)
+        asked = spec(PROBLEMS, SETTINGS[name], budget=budget)
+        for outcome in work.solve(list(enumerate(_problems(asked))), asked):
+            assert outcome.error == "", (name, outcome.error)
+            assert outcome.search.tree.usage.generated_tokens <= int(budget)
 
 
 def test_no_search_made_here_can_reach_a_reference_answer() -> None:
@@ -183,7 +215,9 @@ def _texts(outcome: object) -> dict[str, str]:
     return {path: c.step.text for path, c in outcome.search.tree.candidates.items()}  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", [*SHAPES, *(pytest.param(n, marks=pytest.mark.slow) for n in STRATEGIES if n not in SHAPES)])
+@pytest.mark.parametrize(
+    "name", [n if n in SHAPES and n not in LONG else pytest.param(n, marks=pytest.mark.slow) for n in STRATEGIES]
+)
 def test_a_budget_of_flops_is_passed_by_one_scored_trace_at_most(database: Database, name: str) -> None:
     whole_spec = spec(PROBLEMS, SETTINGS[name])
     whole = work.evaluate(database, whole_spec)
@@ -222,5 +256,5 @@ def test_a_budget_of_seconds_ends_a_search_soon_after(database: Database) -> Non
     assert all(candidates == 64 for _, candidates in found)
     assert rows(database, "select count(*) from candidate where finish = 'budget'") != [(0,)]
     (longest,) = rows(database, "select max(generate_seconds) from attempt")
-    assert longest[0] < 0.5  # type: ignore[operator]  # a pass over it; the whole search takes seconds
+    assert longest[0] < 1.0  # type: ignore[operator]  # a pass over it; the whole search takes seconds
     assert audit.run(database, None, replays=None) == 0

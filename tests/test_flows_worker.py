@@ -239,6 +239,9 @@ def test_a_worker_says_who_has_its_device_where_it_is_not_to_wait(tmp_path: Path
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with slots.slot("cuda:0", 1), pytest.raises(Unavailable, match="cuda:0 is taken"):
         worker.run(str(tmp_path / "a.db"), "cuda:0", 1, (), True, False, lambda line: None)
+    for device in ("cuda:", "cuda:x", "cpu:1"):
+        with pytest.raises(ValueError, match=f"unknown device '{device}'"):
+            worker.placed(device, None)
     with pytest.raises(ValueError, match="unknown device 'gpu'"):
         worker.run(str(tmp_path / "a.db"), "gpu", 1, (), True, False, lambda line: None)
 

@@ -199,7 +199,13 @@ PLAIN: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "changed", "why"), PLAIN, ids=[case[0] for case in PLAIN])
+@pytest.mark.parametrize(
+    ("kind", "changed", "why"),
+    [
+        pytest.param(*case, id=case[0], marks=pytest.mark.slow if case[0] in ("Gemma3Text", "Qwen3Next") else ())
+        for case in PLAIN
+    ],
+)
 def test_what_paged_attention_cannot_serve_runs_on_the_plain_path(
     tmp_path: Path, kind: str, changed: dict[str, Any], why: str
 ) -> None:
@@ -360,8 +366,9 @@ def test_unknown_options_and_devices_are_one_line() -> None:
         ModelError, match=r"unknown model option 'dtyp' \(cache_mb, device, draft, dtype, path, rows, threads\)"
     ):
         load_generator(params={"dtyp": "float32"})
-    with pytest.raises(ModelError, match=r"unknown device 'gpu' \(cpu, cuda, mps\)"):
+    with pytest.raises(ModelError, match=r"unknown device 'gpu' \(cpu, cuda, mps\)") as raised:
         load_generator(params={"device": "gpu"})
+    assert raised.value.exit_code == 2, "as of every flag"
     with pytest.raises(ModelError, match=r"unknown dtype 'int3'"):
         load_generator(params={"dtype": "int3"})
     with pytest.raises(ModelError, match=r"unknown path 'quick' \(auto, fused, module, plain\)"):

@@ -360,7 +360,7 @@ def torchs(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("torchs", [1, 2], indirect=True)
+@pytest.mark.parametrize("torchs", [pytest.param(1, marks=pytest.mark.slow), 2], indirect=True)
 def test_the_modules_bits_do_not_depend_on_the_batch_either(generator: TextModel, torchs: int) -> None:
     engine = made(generator, path="module")
     assert engine.forward.threads == torchs
@@ -722,8 +722,14 @@ def assert_bounded(reply: Extension, free: Extension, flops: float) -> None:
 WAYS: list[dict[str, Any]] = [{}, {"draft": 4}, {"path": "plain"}, {"path": "module", "paged": "device"}]
 
 
-@pytest.mark.parametrize("options", WAYS, ids=str)
-@pytest.mark.parametrize("tokens", [0, 20, 38, 39, 43, 44, 60, 150, 151.9, 400, 2500])
+@pytest.mark.parametrize(
+    ("options", "tokens"),
+    [
+        pytest.param(options, tokens, marks=() if options == {} or tokens in (39, 44, 151.9) else pytest.mark.slow)
+        for options in WAYS
+        for tokens in (0, 20, 38, 39, 43, 44, 60, 150, 151.9, 400, 2500)
+    ],
+)
 def test_flops_bound_every_token_that_is_computed(generator: TextModel, options: dict[str, Any], tokens: float) -> None:
     engine = generator.engine if options == {} else engine_of(generator, str(options), options)
     prompt, other = generator.encode(QUESTIONS[0]), generator.encode(QUESTIONS[1])
@@ -816,13 +822,9 @@ def test_what_is_computed_again_counts_and_rows_that_do_not_fit_in_step_come_one
         assert all_bits(replies[2:]) == all_bits(free[2:])
 
 
-@pytest.mark.parametrize("draft", [0, 4])
-def test_seconds_stop_a_request_after_the_pass_that_reaches_them(
-    generator: TextModel, monkeypatch: pytest.MonkeyPatch, draft: int
-) -> None:
-    """A pass takes a second here: 12 rows share it."""
-    engine, now = made(generator, draft=draft, rows=12), [0.0]
-    compute = engine._pass
+def a_pass_a_second(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on the clock stands still but for the engine's passes."""
+    now, compute = [0.0], engine._pass
 
     def slow() -> None:
         now[0] += 1.0
@@ -830,6 +832,15 @@ def test_seconds_stop_a_request_after_the_pass_that_reaches_them(
 
     monkeypatch.setattr(engine, "_pass", slow)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+
+@pytest.mark.parametrize("draft", [0, 4])
+def test_seconds_stop_a_request_after_the_pass_that_reaches_them(
+    generator: TextModel, monkeypatch: pytest.MonkeyPatch, draft: int
+) -> None:
+    """A pass takes a second here: 12 rows share it."""
+    engine = made(generator, draft=draft, rows=12)
+    a_pass_a_second(engine, monkeypatch)
     asked = [request(generator.encode(q), 8, sampling=WILD, limit=60) for q in QUESTIONS[:3]]
     free = answered(engine, *asked)
     for seconds in (0.0, 0.5, 3.0, 7.0, 1000.0):
@@ -843,18 +854,19 @@ def test_seconds_stop_a_request_after_the_pass_that_reaches_them(
             assert seconds or sum(map(len, replies[i].steps)) == 0
 
 
-def test_the_last_pass_is_charged_too(generator: TextModel) -> None:
-    """Else a request of one token would cost no time, and a search of such requests no end."""
-    engine, prompt = generator.engine, generator.encode(QUESTIONS[0])
+def test_the_last_pass_is_charged_too(generator: TextModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a request of one token would cost no time, and a search of such requests no end. A pass takes a second here."""
+    engine, prompt = made(generator), generator.encode(QUESTIONS[0])
+    a_pass_a_second(engine, monkeypatch)
     engine.submit(0, request(prompt, 1, limit=1))
     engine.advance()
     ((_, reply),) = engine.advance()
     assert isinstance(reply, Extension)
-    before = reply.seconds
+    assert reply.seconds == 2
     engine.submit(0, request(prompt, 1, limit=1))  # the prompt is in memory: one pass
     ((_, again),) = engine.advance()
     assert isinstance(again, Extension)
-    assert before > again.seconds > 0
+    assert again.seconds == 1
     engine.forget(0)
 
 
@@ -1462,7 +1474,7 @@ def chaotic_prompts(generator: TextModel) -> list[tuple[int, ...]]:
     return [generator.encode(q) for q in QUESTIONS[:4]] + [(*common, *generator.encode(q)) for q in QUESTIONS[5:7]]
 
 
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_searches_that_extend_drop_and_go_in_any_order_get_the_modules_numbers(
     generator: TextModel, small: Engine, oracle: Any, seed: int
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from pipelines.models import BUNDLED
-from pipelines.train import labels, prm, samples
+from pipelines.train import generator, judge, labels, prm, samples
 from pipelines.train.given import writable_file, writable_folder
 
 INIT = ["--init", str(BUNDLED["reward"])]
@@ -42,6 +44,12 @@ def said(main: object, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys
         (["{tmp}/out", "--problems", "-3"], "error: --problems must be at least 1, not -3"),
         (["{tmp}/out", "--rollouts", "0"], "error: --rollouts must be at least 1, not 0"),
         (["{tmp}/out", "--each", "0"], "error: --each must be at least 1, not 0"),
+        (["{tmp}/out", "--annotator", "bundled"], "error: --annotator is of the method spare-text, and exact does not read it"),
+        (
+            ["{tmp}/out", "--searches", "2"],
+            "error: --searches is of the method omega, and exact does not read it",
+        ),
+        (["{tmp}/out", "--grown"], "--grown is of the method omega, and exact does not read it; leave it out\n"),
         (["{tmp}/out", "--problems", "1"], "error: --problems 1 over 2 families is none of each; ask for more"),
     ],
 )
@@ -62,12 +70,17 @@ def test_samples_refuses_an_output_that_cannot_be_written(
     assert "out.jsonl cannot be written" in line
 
 
-def test_labels_refuses_a_generator_that_is_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("main", "words"), [(labels.main, ["exact"]), (samples.main, [])], ids=["labels", "samples"])
+def test_a_generator_that_is_not_there_is_refused_in_one_line(
+    main: Callable[[], None],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["labels", "exact", str(tmp_path / "none"), str(tmp_path / "out.jsonl")])
+    monkeypatch.setattr(sys, "argv", ["script", *words, str(tmp_path / "none"), str(tmp_path / "out.jsonl")])
     with pytest.raises(SystemExit) as caught:
-        labels.main()
+        main()
     assert caught.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -97,6 +110,27 @@ def test_prm_refuses_what_will_not_do_before_any_work(
     given = [each.format(tmp=tmp_path) for each in words]
     assert line.format(tmp=tmp_path) in said(prm.main, given, monkeypatch, capsys)
     assert [each.name for each in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["{tmp}/m", "--init", "{tmp}/nope"], "error: {tmp}/nope has no config.json; name the folder of a model"),
+        (["{tmp}/m", "--init", str(BUNDLED["generator"]), "--minutes", "0"], "error: --minutes must be above 0, not 0"),
+        (["/proc/a/m", "--init", str(BUNDLED["generator"])], "error: /proc/a/m cannot be written: "),
+    ],
+)
+@pytest.mark.parametrize("script", [generator, judge], ids=["generator", "judge"])
+def test_generator_and_judge_refuse_what_will_not_do_before_any_work(
+    script: ModuleType,
+    words: list[str],
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(script, "commit_now", no_work)
+    assert line.format(tmp=tmp_path) in said(script.main, [each.format(tmp=tmp_path) for each in words], monkeypatch, capsys)
 
 
 def test_what_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:

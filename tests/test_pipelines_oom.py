@@ -105,7 +105,7 @@ def expected(generator: TextModel) -> list[Any]:
     return all_bits(answered(generator.engine, *asked(generator)))
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+@pytest.mark.parametrize("late", [pytest.param(False, marks=pytest.mark.slow), True], ids=["early", "late"])
 def test_a_fault_at_any_pass_changes_no_text(generator: TextModel, expected: list[Any], late: bool) -> None:
     requests = asked(generator)
     engine = made(generator, **{**SMALL, "cache_mb": 8})
@@ -127,8 +127,19 @@ def test_a_fault_at_any_pass_changes_no_text(generator: TextModel, expected: lis
     assert recomputed > 1000
 
 
-@pytest.mark.parametrize("most", [2, 5, 9, 20])
-@pytest.mark.parametrize("options", [{}, {"cache_mb": 8}, {"draft": 4}, {"threads": 2}, {"path": "module"}], ids=str)
+HALVED = [{}, {"cache_mb": 8}, {"draft": 4}, {"threads": 2}, {"path": "module"}]
+# one size of each way, and for the plainest all: together they take a minute
+QUICK = [(HALVED[0], 2), (HALVED[0], 5), (HALVED[0], 9), (HALVED[0], 20), *zip(HALVED[1:], (5, 9, 20, 9), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        pytest.param(options, most, marks=() if (options, most) in QUICK else pytest.mark.slow)
+        for options in HALVED
+        for most in (2, 5, 9, 20)
+    ],
+)
 def test_a_pass_with_too_many_tokens_is_halved_until_it_fits(
     generator: TextModel, expected: list[Any], most: int, options: dict[str, Any]
 ) -> None:

@@ -152,7 +152,7 @@ def test_evidence_and_weights_are_what_enumeration_says(pattern: str, ess: float
         if re.fullmatch(pattern, written(text)):
             truth[str(text[0])] += p  # type: ignore[assignment]
     assert 0.05 < sum(truth.values()) < 0.8
-    runs, found = 1500, {answer: list[float]() for answer in truth}
+    runs, found = 1000, {answer: list[float]() for answer in truth}
     for seed in range(runs):
         outcome = played(AWRS(n=3, pattern=pattern, ess=ess), TableGenerator(bushy), seed)
         votes = {vote.answer: vote.weight for vote in outcome.choice.votes} if outcome.choice else {}

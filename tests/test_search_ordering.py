@@ -50,6 +50,7 @@ SIZES: dict[str, dict[str, object]] = {
 OFTEN = ("astar", "beam", "best-of-n", "dvts", "particles", "rebase")
 # the others take their turn with what is slow: all together take minutes
 QUICK = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES]
+KINDS = ["step", pytest.param("value", marks=pytest.mark.slow)]
 # with a verifier that says nothing these gain all the same: by the generator's own probability, or by a vote
 GAINS = {"adaptive-consistency", "early-stopping", "mcts"}
 
@@ -111,7 +112,7 @@ def a_right_leaf(p: float, k: int, depth: int) -> float:
     return alive
 
 
-@pytest.mark.parametrize("kind", ["step", "value"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
@@ -122,8 +123,8 @@ def a_right_leaf(p: float, k: int, depth: int) -> float:
         (Part("beam", {"n": 3, "keep": 1}), (1 - 0.4**3) ** DEPTH),
         (Part("astar", {"k": 1}), SAMPLING),
         (Part("astar", {"k": 2}), a_right_leaf(0.6, 2, DEPTH)),
-        (Part("astar", {"k": 3, "cost": "rises"}), a_right_leaf(0.6, 3, DEPTH)),
-        (Part("astar", {"k": 2, "cost": "greedy"}), a_right_leaf(0.6, 2, DEPTH)),
+        pytest.param(Part("astar", {"k": 3, "cost": "rises"}), a_right_leaf(0.6, 3, DEPTH), marks=pytest.mark.slow),
+        pytest.param(Part("astar", {"k": 2, "cost": "greedy"}), a_right_leaf(0.6, 2, DEPTH), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -151,8 +152,8 @@ def wasted(tree: Tree) -> int:
     return count
 
 
-@pytest.mark.parametrize("kind", ["step", "value"])
-@pytest.mark.parametrize("cost", ["consistent", "rises", "greedy"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cost", ["consistent", "rises", pytest.param("greedy", marks=pytest.mark.slow)])
 def test_with_a_perfect_verifier_astar_wastes_no_expansion(cost: str, kind: Kind) -> None:
     outcomes = run(part("astar", cost=cost), perfect(kind=kind), 150)
     assert sum(wasted(outcome.search.tree) for outcome in outcomes) == 0
@@ -176,7 +177,7 @@ def test_with_a_perfect_verifier_a_tree_is_far_above_a_vote_of_as_many_tokens(na
     assert accuracy(outcomes) > accuracy(vote) + 0.25, (accuracy(outcomes), accuracy(vote))
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_perfect_verifier_does_no_harm(name: str) -> None:
     if not looked(name)[0]:
         pytest.skip(f"{name} asks no verifier, and a vote may be worse than a sample")
@@ -187,7 +188,7 @@ def test_a_perfect_verifier_does_no_harm(name: str) -> None:
 # --------------------------------------------------------------------------------------------- one that knows nothing
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", QUICK)
 def test_with_a_constant_verifier_a_strategy_is_a_sample(name: str) -> None:
     """What is chosen is right as often as any one sample: neither order nor ties favour wrong steps, or right ones. A strategy
     that is not known here may gain from agreement, but not lose."""
@@ -209,7 +210,7 @@ def test_with_a_verifier_of_noise_alone_a_strategy_is_no_better_than_with_a_cons
 # --------------------------------------------------------------------------------------------------------- in between
 
 
-@pytest.mark.parametrize("kind", ["step", pytest.param("value", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", QUICK)
 def test_accuracy_falls_as_the_verifiers_noise_rises(name: str, kind: Kind) -> None:
     if not looked(name)[0]:

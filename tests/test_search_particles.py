@@ -301,10 +301,11 @@ def estimates(strategy: Particles, short: bool, searches: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "given",
     [
-        *({"resampling": scheme, "ess": 1.0} for scheme in SCHEMES),
-        {"ess": 0.7},
+        *({"resampling": scheme, "ess": 1.0} for scheme in SCHEMES[:2]),
+        *(pytest.param({"resampling": scheme, "ess": 1.0}, marks=pytest.mark.slow) for scheme in SCHEMES[2:]),
+        pytest.param({"ess": 0.7}, marks=pytest.mark.slow),
         {"ess": 0.9, "temperature": 2.0},
-        {"ess": 0.0},
+        pytest.param({"ess": 0.0}, marks=pytest.mark.slow),
         {"ess": 0.8, "anneal": "linear", "depth": 3},
     ],
     ids=str,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import building
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -29,7 +30,9 @@ from store import schema
 from store.database import Database, StoreError, explained, open_database
 from store.errors import Unavailable, WriteError
 from store.runs import begin_run, end_run, grade, list_runs
+from store.views import VIEWS
 
+pytestmark = pytest.mark.usefixtures("migrations")
 ROOT = Path(__file__).parent.parent
 LEASE = "INSERT INTO lease VALUES ('s', 'me', 1, 0.5, 0)"
 
@@ -49,6 +52,34 @@ def test_the_migrations_and_the_schema_are_equal(db: Database) -> None:
             assert found["constrained_columns"] == [c.name for c in table.primary_key.columns]
             assert found["name"] == f"pk_{table.name}"
         assert connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")) == schema.HEAD
+
+
+def test_what_the_migrations_said_makes_the_same_database_again(tmp_path: Path, postgres: Postgres) -> None:
+    for name in ("sqlite", "postgresql"):
+        found = []
+        for i in range(3):  # by the migrations, heard (unless an earlier test was), said again
+            where = str(tmp_path / f"{i}.db") if name == "sqlite" else postgres.url(f"again{i}")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(store.database, "_upgrade", building.MIGRATIONS if i == 0 else building.upgrade)
+                with open_database(where) as db, db.read() as connection:
+                    found.append(described(connection))
+        assert found[0] == found[1] == found[2]
+        assert set(found[0]) > {*schema.metadata.tables, *VIEWS, schema.VERSION_TABLE}
+
+
+def described(connection: Connection) -> dict[str, str]:
+    """Tables, views, indexes and the version, each as the database tells it."""
+    if connection.dialect.name == "sqlite":
+        asked = "SELECT name, coalesce(sql, '') FROM sqlite_master"
+    else:
+        asked = (
+            "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' "
+            "UNION ALL SELECT viewname, definition FROM pg_views WHERE schemaname = 'public' "
+            "UNION ALL SELECT table_name, string_agg(concat_ws(' ', column_name, data_type, is_nullable, column_default), ', ' "
+            "ORDER BY ordinal_position) FROM information_schema.columns WHERE table_schema = 'public' GROUP BY table_name"
+        )
+    version = connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}"))
+    return dict(connection.execute(text(asked)).all()) | {"version": str(version)}
 
 
 def test_the_comparison_of_schema_and_migrations_sees_a_difference(db: Database) -> None:
@@ -134,7 +165,7 @@ BAD_FILES = {
     "short text": (lambda path: path.write_text("hi"), "is not a SQLite database"),
     "a directory": (lambda path: path.mkdir(), "is a directory"),
     "another application": (_stranger, "of another application (it has a table 'recipes')"),
-    "a newer version": (_newer, "has schema version '0999', this program knows up to '0006'"),
+    "a newer version": (_newer, "has schema version '0999', this program knows up to '0007'"),
     "damaged": (_damaged, "cannot open the database"),
 }
 
@@ -437,6 +468,7 @@ with open_database(sys.argv[1]) as db:
 """
 
 
+@pytest.mark.crash
 def test_eight_processes_create_and_write_one_database_without_lock_errors(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", WRITER, str(tmp_path / "a.db")]
     writers = [
@@ -475,6 +507,7 @@ def _write(where: Path, number: int) -> float:
     return longest
 
 
+@pytest.mark.crash
 def test_thirty_two_writers_of_one_file_all_get_their_turn(tmp_path: Path) -> None:
     """SQLite's own waiting is unfair: among so many, one waited for minutes, and then failed."""
     path, pipes, pids = tmp_path / "a.db", [], []

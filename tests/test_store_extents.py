@@ -81,7 +81,9 @@ def test_a_heartbeat_is_of_all_shards_that_it_has(db: Database) -> None:
         assert set(connection.scalars(schema.lease.select().with_only_columns(schema.lease.c.progress))) == {3}
 
 
-def test_a_pace_is_of_the_run_itself_else_of_the_newest_of_its_kind_else_not_known(db: Database) -> None:
+def test_a_pace_is_of_the_run_itself_else_of_the_newest_of_its_kind_else_not_known(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert pace(db, SPEC) is None
     measured(db, make_spec(seed=5), 4, 7.0)
     begin_run(db, SPEC, make_problems(4), {})
@@ -92,7 +94,9 @@ def test_a_pace_is_of_the_run_itself_else_of_the_newest_of_its_kind_else_not_kno
     with db.write() as connection:
         mine = update(schema.attempt).where(schema.attempt.c.run_id == SPEC.id)
         connection.execute(mine.values(status="done", generated_tokens=1, generate_seconds=2.0, verify_seconds=1.0))
-    assert pace(db, SPEC) == 3.0
+    looked: list[str] = []
+    monkeypatch.setattr("store.extents._kind", looked.append)
+    assert (pace(db, SPEC), looked) == (3.0, []), "no other run is looked at"
 
 
 @pytest.mark.parametrize(

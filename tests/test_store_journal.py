@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sums import tokens_match
 from test_store_fakes import (
     FakeEncoder,
     FakeGenerator,
@@ -221,6 +222,7 @@ class Mortal(StoreJournal):
             raise Killed
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("after", [False, True], ids=["before it is committed", "after"])
 def test_killing_at_any_transaction_loses_whole_transactions_only_and_the_rest_is_made_up_for(
     tmp_path: Path, after: bool
@@ -413,7 +415,7 @@ def test_a_failed_search_keeps_its_candidates_its_cost_and_its_error(db: Databas
     assert (failed["status"], done["status"]) == ("failed", "done")
     assert (failed["error"], failed["answer"]) == ("RuntimeError: bad\ufffdluck", None)
     assert failed["candidates"] == len(queries.tree(db, plan[0].attempt_id)) == 2
-    assert queries.tokens_match(db, spec.id) == []
+    assert tokens_match(db, spec.id) == []
 
 
 def test_a_reply_of_the_wrong_size_ends_its_own_search_only(db: Database) -> None:
@@ -431,7 +433,7 @@ def test_a_reply_of_the_wrong_size_ends_its_own_search_only(db: Database) -> Non
     failed, done = rows(db, schema.attempt)
     assert (failed["status"], done["status"]) == ("failed", "done")
     assert "2 steps for 3 rows" in failed["error"]
-    assert queries.tokens_match(db, spec.id) == []
+    assert tokens_match(db, spec.id) == []
 
 
 def test_an_extractor_that_raises_costs_its_candidate_the_answer_and_nothing_else(db: Database, journal: StoreJournal) -> None:
@@ -548,7 +550,7 @@ def test_a_search_that_fails_once_and_then_succeeds_is_done_and_keeps_the_error(
     assert len(generator.asked) == 1
     assert outcome.choice is not None
     assert attempt_of(db)["path"] == outcome.choice.path
-    assert queries.tokens_match(db, spec.id) == []
+    assert tokens_match(db, spec.id) == []
 
 
 @pytest.mark.parametrize("before", [0, 2])

@@ -14,6 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, inspect, select, text
+from sums import tokens_match
 from test_store_fakes import drive_all, make_problems, make_spec, make_step, rows, stored_run, unpacked
 
 import store.database
@@ -27,7 +28,9 @@ from store.costs import summed
 from store.database import Database, StoreError, open_database
 from store.runs import begin_run, find_run, planned, problem_key, restart, unreplayable
 from store.values import exact_text
+from store.views import VIEWS
 
+pytestmark = pytest.mark.usefixtures("migrations")
 ROOT = Path(__file__).parent.parent
 OLD = ("0001", "0002")  # what 0003 stored otherwise; what later versions add has tests of its own
 SPEC = make_spec(n=2)
@@ -294,7 +297,7 @@ def test_an_old_run_can_be_read_and_gone_on_with(db: Database) -> None:
     assert rows(db, schema.attempt)[2]["wasted_tokens"] == 4
     drive_all(db, SPEC, [p for p in planned(db, SPEC.id) if not p.closed])
     assert [p.status for p in planned(db, SPEC.id)] == ["done", "failed", "done", "done"]
-    assert queries.tokens_match(db, SPEC.id) == []
+    assert tokens_match(db, SPEC.id) == []
     assert queries.tree(db, 1) == before
 
 
@@ -312,7 +315,7 @@ def half_way(calls: int) -> Callable[..., Any]:
     return stopping
 
 
-@pytest.mark.parametrize("calls", [0, 2, 4])
+@pytest.mark.parametrize("calls", [0, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_a_migration_that_is_interrupted_leaves_the_database_as_it_was(
     old: str, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
@@ -361,7 +364,16 @@ def test_who_opens_it_at_the_same_time_waits_and_finds_it_migrated(old: str, mon
     assert len(upgrades) == 1
 
 
+def _before_0007(connection: Connection) -> None:
+    for view in reversed(VIEWS):
+        connection.execute(text(f"DROP VIEW {view}"))
+    connection.execute(text("DROP TABLE solution"))
+    for column in ("solutions", "right_solutions"):
+        connection.execute(text(f"ALTER TABLE attempt DROP COLUMN {column}"))
+
+
 def _before_0005(connection: Connection) -> None:
+    _before_0007(connection)
     for column in ("shared_tokens", "shared_seconds"):
         connection.execute(text(f"ALTER TABLE attempt DROP COLUMN {column}"))
     _without_schedules(connection)
@@ -429,16 +441,38 @@ def test_0006_adds_tables_and_changes_none_that_were_there(where: str) -> None:
     with open_database(where) as db:
         stored_run(db, SPEC, 2)
         with db.write() as connection:
+            _before_0007(connection)
             _without_schedules(connection)
             connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0005'"))
     before = held(where)
     with open_database(where) as db, db.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts=OPTIONS), schema.metadata) == []
     after = held(where)
-    assert set(after) - set(before) == {"schedule", "slot"}
-    assert {name: after[name] for name in before if name != schema.VERSION_TABLE} == {
-        name: before[name] for name in before if name != schema.VERSION_TABLE
-    }
+    assert set(after) - set(before) == {"schedule", "slot", "solution"}
+    assert _but_for_0007(after, before) == {name: before[name] for name in before if name != schema.VERSION_TABLE}
+
+
+def _but_for_0007(after: dict[str, list[tuple[Any, ...]]], like: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
+    """The tables without the columns that 0007 adds, which know nothing yet."""
+    columns, *found = after["attempt"]
+    assert columns[-2:] == ("solutions", "right_solutions")
+    assert {row[-2:] for row in found} == {(None, None)}
+    kept = after | {"attempt": [columns[:-2], *(row[:-2] for row in found)]}
+    return {name: kept[name] for name in like if name != schema.VERSION_TABLE}
+
+
+def test_0007_adds_solutions_that_nobody_has_derived_yet_and_views(where: str) -> None:
+    with open_database(where) as db:
+        stored_run(db, SPEC, 2)
+        with db.write() as connection:
+            _before_0007(connection)
+            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0006'"))
+    before = held(where)
+    with open_database(where) as db, db.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection, opts=OPTIONS), schema.metadata) == []
+        assert set(inspect(connection).get_view_names()) == set(VIEWS)
+    after = held(where)
+    assert _but_for_0007(after, before) == {name: before[name] for name in before if name != schema.VERSION_TABLE}
 
 
 def test_a_newer_version_is_refused_by_name_and_left_as_it_was(where: str) -> None:

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asked import Step as Written
+from asked import Tried, write
+from asked import spec as hand
 from sqlalchemy import text, update
+from sums import tokens_match
 from test_store_fakes import FakeVerifier, drive_all, make_problems, make_spec, new_database, stored_run
 
 from search import select
@@ -17,6 +21,7 @@ from search.types import Budget, Finish, Join, State, order
 from store import queries, schema
 from store.database import Database, StoreError
 from store.runs import begin_run, grade, join_run
+from store.solutions import pools_of
 from store.stats import wilson
 
 STRATEGIES = ["best-of-n", "beam", "astar", "first-finish", "greedy"]
@@ -33,7 +38,7 @@ def db(where: str) -> Iterator[Database]:
 def test_the_ledger_equals_the_rows(db: Database, strategy: str) -> None:
     spec = make_spec(strategy)
     outcomes = stored_run(db, spec, n=4, budget=Budget(tokens=60))
-    assert queries.tokens_match(db, spec.id) == []
+    assert tokens_match(db, spec.id) == []
     assert sum(row.tokens for row in queries.candidates(db, spec.id, limit=None)) == sum(
         outcome.search.tree.usage.generated_tokens for outcome in outcomes
     )
@@ -45,7 +50,7 @@ def test_a_lost_candidate_is_found_by_the_ledger(db: Database) -> None:
     with db.write() as connection:
         lost = connection.scalar(text("SELECT tokens FROM candidate WHERE attempt_id = 2"))
         connection.execute(text("DELETE FROM candidate WHERE attempt_id = 2"))
-    assert queries.tokens_match(db, spec.id) == [queries.Mismatch(2, lost, 0)]
+    assert tokens_match(db, spec.id) == [(2, lost, 0)]
 
 
 @pytest.mark.parametrize("selector", SELECTORS)
@@ -157,6 +162,13 @@ def test_candidates_can_be_asked_by_problem_state_and_number(db: Database) -> No
         queries.candidates(db, spec.id, state="dead")
 
 
+def test_what_goes_on_after_a_pause_or_after_its_end_is_no_solution_to_select_from(db: Database) -> None:
+    went_on = [Written("0", finish="pause"), Written("0.0", answer="b"), Written("0.0.0", answer="right")]
+    tried = Tried([*went_on, Written("1", answer="right")], "1")
+    run = write(db, hand(n=4), {"p0": tried, "p1": Tried([], None, status="failed")})
+    assert pools_of(db, run).sizes == tuple(len(pool) for pool in queries.entries(db, run.id).values()) == (2, 0)
+
+
 def test_a_summary_counts_failed_problems_as_wrong_and_waits_for_those_that_are_pending(db: Database) -> None:
     spec = make_spec("greedy")
     outcomes = stored_run(db, spec, n=8)
@@ -178,6 +190,8 @@ def test_a_summary_counts_failed_problems_as_wrong_and_waits_for_those_that_are_
 
 def test_a_summary_of_a_run_that_has_not_begun_to_work_has_no_means(db: Database) -> None:
     stored_run(db, make_spec(), n=1)
+    ungraded = queries.summary(db, make_spec().id)
+    assert (ungraded.done, ungraded.graded, ungraded.accuracy, ungraded.low, ungraded.high) == (1, 0, None, 0.0, 1.0)
     later = make_spec(seed=9)
     begin_run(db, later, make_problems(2), {})
     found = queries.summary(db, later.id)

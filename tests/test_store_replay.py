@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from laws import recorded
 from sqlalchemy import delete, true, update
+from sums import tokens_match
 from test_store_fakes import (
     AllKinds,
     FakeEncoder,
@@ -32,7 +33,7 @@ from search.strategies import Strategy
 from search.strategies.best_of_n import BestOfN
 from search.tree import Tree
 from search.types import Ask, Budget, Choice, Extend, Extension, Reading, RunSpec, Trace
-from store import queries, schema
+from store import schema
 from store.costs import UNSUMMED, summed
 from store.database import Database
 from store.errors import LeaseLost
@@ -70,7 +71,7 @@ def stopped_after(db: Database, spec: RunSpec, turns: int, n: int = 2, strategy:
             list(drive)
 
 
-@pytest.mark.parametrize("turns", [1, 3, 4, 6])
+@pytest.mark.parametrize("turns", [1, 4, *(pytest.param(turns, marks=pytest.mark.slow) for turns in (3, 6))])
 @pytest.mark.parametrize("strategy", [None, AllKinds()], ids=["beam", "all kinds of replies"])
 def test_a_search_goes_on_where_its_journal_ends_and_leaves_the_same_rows(
     db: Database, turns: int, strategy: Strategy | None
@@ -182,7 +183,7 @@ def test_an_attempt_whose_journal_is_not_whole_does_not_fail_of_it_with_a_false_
         connection.execute(delete(schema.candidate).where(schema.candidate.c.path == "2"))
     for _ in range(3):
         drive_all(db, spec, plan, most_tries=3, tries={1: planned(db, spec.id)[0].tries})
-    assert queries.tokens_match(db, spec.id) == []
+    assert tokens_match(db, spec.id) == []
 
 
 def test_rows_of_another_reply_under_a_number_in_use_are_found_when_they_are_replayed(db: Database) -> None:
@@ -291,4 +292,4 @@ def test_the_ledger_of_an_open_attempt_is_what_it_has_cost_so_far(db: Database) 
         assert usage.generated_tokens == sum(row["tokens"] for row in stored if row["attempt_id"] == attempt) > 0
         assert count == sum(row["attempt_id"] == attempt for row in rows(db, schema.reply))
     assert (found[3][0].generated_tokens, found[3][0].flops, found[3][1]) == (0, 0.0, 0)
-    assert queries.tokens_match(db, spec.id) == []
+    assert tokens_match(db, spec.id) == []

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select, update
+from sums import tokens_match
 from test_store_fakes import (
     AllKinds,
     FakeEncoder,
@@ -27,9 +28,11 @@ from test_store_fakes import (
 )
 
 from search.types import Embed, Embeddings, Extend, Part, Problem, Readings, Reply, RunSpec
-from store import queries, schema
+from store import queries, queue, rescored, runs, schema
+from store.audit import audit
 from store.database import Database, StoreError
-from store.errors import LeaseLost
+from store.errors import LeaseLost, Unreadable
+from store.extents import pace
 from store.journal import Grade
 from store.leases import Lease, claim
 from store.runs import (
@@ -185,7 +188,7 @@ def test_restarting_deletes_what_an_interrupted_search_left_and_the_search_then_
     assert [p.status for p in begin_run(db, spec, make_problems(2), {})] == ["done", "pending"]
     drive_all(db, spec, left)
     assert queries.tree(db, plan[0].attempt_id) == kept
-    assert queries.tokens_match(db, spec.id) == []
+    assert tokens_match(db, spec.id) == []
     assert queries.summary(db, spec.id).done == 2
 
 
@@ -202,7 +205,7 @@ def test_what_is_given_up_by_a_restart_is_counted_as_wasted(db: Database) -> Non
     found = queries.summary(db, spec.id)
     assert found.wasted_tokens == wasted > 0
     assert [row["wasted_tokens"] for row in rows(db, schema.attempt)] == [wasted, 0, 0], "the whole search wasted nothing"
-    assert queries.tokens_match(db, spec.id) == []
+    assert tokens_match(db, spec.id) == []
 
 
 def test_a_restart_is_fenced_by_the_lease(db: Database) -> None:
@@ -230,6 +233,42 @@ def test_a_finished_attempt_cannot_be_restarted(db: Database) -> None:
         restart(db, [99])
     restart(db, [])
     assert len(queries.tree(db, 1)) == 16
+
+
+@pytest.mark.parametrize("spec", ["{", "[]", "{}", make_spec("beam").json().replace('"tokens":', '"tokenz":')])
+def test_a_run_that_cannot_be_read_hides_no_other(db: Database, spec: str, caplog: pytest.LogCaptureFixture) -> None:
+    mine, broken = make_spec(), make_spec("beam")
+    stored_run(db, mine)
+    begin_run(db, broken, make_problems(1), {}, "broken")
+    mangled = update(schema.run).where(schema.run.c.id == broken.id).values(spec=spec, status="queued")
+    db.transact(lambda connection: connection.execute(mangled))
+    runs._left_out.clear()
+    for _ in range(2):
+        assert [run.id for run in list_runs(db)] == [mine.id]
+        assert queue.wanted(db) == []
+    [said] = caplog.messages
+    assert said.startswith(f"run '{broken.id}' cannot be read: ")
+    assert said.endswith("; it is left out")
+    assert find_run(db, mine.id).id == mine.id
+    for wanted in ("latest", "broken", broken.id[:8]):
+        with pytest.raises(Unreadable, match=f"run '{broken.id}' cannot be read: .*a newer version may have made it"):
+            find_run(db, wanted)
+    assert pace(db, make_spec(n=31)) is None
+    assert {fault.check for fault in audit(db).faults} == {"names"}
+
+
+def test_a_failed_attempt_that_was_judged_later_can_be_tried_and_begun_again(db: Database) -> None:
+    spec = make_spec()
+    stored_run(db, spec, n=2)
+    db.transact(lambda c: c.execute(update(schema.attempt).where(schema.attempt.c.id == 1).values(status="failed")))
+    rescored.begin(db, spec.id, "grader", "exact", "", {})
+    for attempt in (1, 2):
+        rescored.add_verdicts(db, attempt, "exact", [rescored.Given("0", "timeout")])
+    assert {row["correct"] for row in rows(db, schema.verdict)} == {False}, "what is not correct counts as wrong"
+    assert retry(db, spec.id) == 1
+    assert [row["attempt_id"] for row in rows(db, schema.verdict)] == [2]
+    restart(db, [1])
+    assert queries.tree(db, 1) == []
 
 
 def test_grades_are_written_all_or_none_and_a_later_one_replaces_an_earlier(db: Database) -> None:
@@ -416,7 +455,7 @@ def test_failed_attempts_are_opened_again_with_their_journals_and_nothing_else_i
     drive_all(db, spec, [plan[1]], generator=generator)
     assert generator.asked[0][1].rows[0].path != "0", "what was generated is not asked for again"
     assert [row.status for row in queries.attempts(db, spec.id)] == ["done", "done", "pending"]
-    assert queries.tokens_match(db, spec.id) == []
+    assert tokens_match(db, spec.id) == []
     assert retry(db, spec.id) == 0
     assert well[0].choice is not None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from crashes import contents, first_difference
+from sums import tokens_match
 
 from flows import audit, work
 from flows.parts import spec
@@ -36,12 +37,12 @@ def ran(database: Database, asked: RunSpec, share: bool) -> tuple[str, float]:
 @pytest.mark.parametrize(
     ("strategy", "options"),
     [
-        ("best-of-n:n=3", {}),
+        pytest.param("best-of-n:n=3", {}, marks=pytest.mark.slow),
         ("best-of-n:n=6,select=weighted", {}),
-        ("best-of-n:n=4,select=best", {"verifier": "equation"}),
+        pytest.param("best-of-n:n=4,select=best", {"verifier": "equation"}, marks=pytest.mark.slow),
         ("best-of-n:n=9", {}),  # six rows are there, and three are generated
         ("best-of-n:n=4", {"tokens": 60}),  # a row that ended before is the same; one that was cut is not
-        ("best-of-n:n=4", {"budget": "10k"}),
+        pytest.param("best-of-n:n=4", {"budget": "10k"}, marks=pytest.mark.slow),
         ("adaptive-consistency:n=6", {}),
     ],
 )
@@ -56,7 +57,7 @@ def test_a_run_that_shares_a_pool_stores_what_it_would_have_stored_without(
             found = queries.summary(database, run)
             assert (tokens > 0) == (name == "shared")
             assert tokens <= (found.generated_tokens or 0) * found.problems
-            assert queries.tokens_match(database, run) == []
+            assert tokens_match(database, run) == []
             assert audit.run(database, None, replays=None) == 0
         # what the memories of generator and verifier still hold of the runs before decides these
         differ = {

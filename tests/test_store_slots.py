@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Table, update
 from test_store_fakes import dead_process, make_spec, new_database, rows, stored_run
 
 from store import schema
 from store.audit import audit
 from store.database import Database
-from store.errors import LeaseLost, StoreError
+from store.errors import LeaseLost, StoreError, Unreadable
 from store.runs import end_run, get_run
 from store.schedules import (
     Schedule,
@@ -23,6 +23,7 @@ from store.schedules import (
     find_schedule,
     list_schedules,
     remove_schedule,
+    schedule_names,
     set_status,
 )
 from store.slots import (
@@ -84,7 +85,7 @@ def test_a_schedule_is_read_as_it_was_written_without_the_weights_of_that_day(db
     add_schedule(db, schedule)
     found = find_schedule(db, "nightly")
     assert found == replace(schedule, spec=make_spec())
-    assert list_schedules(db) == [found]
+    assert list_schedules(db) == ([found], [])
 
 
 def test_two_schedules_of_one_name_are_refused_in_one_line(db: Database) -> None:
@@ -125,6 +126,20 @@ def test_a_schedule_that_is_not_there_names_the_nearest(db: Database) -> None:
         find_schedule(db, "nigthly")
 
 
+def test_a_row_that_is_no_schedule_is_told_beside_the_others_and_can_be_paused_and_removed(db: Database) -> None:
+    for name in ("broken", "nightly"):
+        add_schedule(db, made(name))
+    db.transact(lambda c: c.execute(update(schema.schedule).where(schema.schedule.c.name == "broken").values(spec="{")))
+    found, faults = list_schedules(db)
+    assert [each.name for each in found] == ["nightly"]
+    assert [str(fault).partition(": ")[0] for fault in faults] == ["schedule 'broken' cannot be read"]
+    set_status(db, "broken", "paused", NOW)
+    with pytest.raises(Unreadable, match="broken"):
+        set_status(db, "broken", "active", NOW)
+    remove_schedule(db, "broken")
+    assert schedule_names(db) == ["nightly"]
+
+
 def test_what_comes_during_a_pause_is_nobodys(db: Database) -> None:
     add_schedule(db, made())
     record_due(db, "nightly", hourly(at(1)), at(1))
@@ -149,7 +164,7 @@ def test_a_removed_schedule_leaves_its_runs_and_is_not_removed_while_one_is_unde
     end_run(db, spec.id, "done")
     close(db, working, "done", NOW)
     assert remove_schedule(db, "nightly") == 1
-    assert (list_schedules(db), rows(db, schema.slot)) == ([], [])
+    assert (list_schedules(db), rows(db, schema.slot)) == (([], []), [])
     assert get_run(db, spec.id) is not None
 
 
@@ -376,6 +391,26 @@ def test_the_audit_sees_a_slot_without_its_run_and_two_slots_of_one_run(db: Data
     with db.write() as connection:
         connection.execute(update(schema.slot).where(schema.slot.c.slot_utc == at(2)).values(run_id="000000000000"))
     assert [fault.what for fault in audit(db).faults] == ["it is done, and its run 000000000000 is not there"]
+
+
+@pytest.mark.parametrize(
+    ("table", "values", "says"),
+    [
+        (schema.schedule, {"spec": "{"}, "schedule 'nightly' cannot be read"),
+        (schema.slot, {"status": "asleep"}, "unknown status asleep"),
+        (schema.slot, {"status": "done", "ended": NOW}, "its run None is not there"),
+        (schema.slot, {"status": "failed"}, "it is failed, and has no end"),
+    ],
+)
+def test_the_audit_sees_a_schedule_and_a_slot_that_cannot_be(
+    db: Database, table: Table, values: dict[str, Any], says: str
+) -> None:
+    add_schedule(db, made())
+    add_slot(db, "nightly", at(1), NOW)
+    assert audit(db).clean
+    db.transact(lambda connection: connection.execute(update(table).values(values)))
+    [fault] = audit(db).faults
+    assert (fault.check, says in fault.what) == ("slots", True)
 
 
 def test_a_slots_name_is_that_of_its_run() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from store.stats import bootstrap_p, holm, interval, mcnemar, paired_bootstrap, resampled_means, wilson
+from store.stats import bootstrap_p, holm, interval, mcnemar, mean_interval, resampled_means, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (3, 8), (0, 500), (250, 500), (499, 500)])
@@ -23,37 +21,6 @@ def test_the_wilson_interval_stays_in_bounds_and_knows_nothing_of_no_trials() ->
     assert wilson(7, 7)[1] == 1.0
     with pytest.raises(ValueError, match="successes must be between 0 and n=2, not 3"):
         wilson(3, 2)
-
-
-def test_the_paired_bootstrap_agrees_with_scipys_and_repeats_by_seed() -> None:
-    rng = np.random.default_rng(0)
-    a = rng.random(80)
-    b = a + rng.normal(0.1, 0.2, 80)
-    known = scipy_stats.bootstrap(
-        (a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), paired=True, method="percentile", rng=1
-    ).confidence_interval
-    estimate, low, high = paired_bootstrap(a.tolist(), b.tolist())
-    assert estimate == pytest.approx(a.mean() - b.mean())
-    assert (low, high) == pytest.approx((known.low, known.high), abs=5e-3)
-    assert paired_bootstrap(a.tolist(), b.tolist()) == (estimate, low, high)
-    assert paired_bootstrap(a.tolist(), b.tolist(), seed=1) != (estimate, low, high)
-
-
-def test_pairs_stay_together_so_a_constant_difference_has_no_width() -> None:
-    a = [0.25, 8.0, 3.0, 100.0]
-    estimate, low, high = paired_bootstrap(a, [x - 1 for x in a])
-    assert (estimate, low, high) == pytest.approx((1, 1, 1))
-
-
-def test_another_statistic_can_be_asked() -> None:
-    estimate, low, high = paired_bootstrap([2.0] * 5, [1.0] * 5, statistic=lambda x, y: float(x.sum() / y.sum()))
-    assert (estimate, low, high) == (2, 2, 2)
-
-
-@pytest.mark.parametrize(("a", "b"), [([], []), ([1.0], [1.0, 2.0]), ([math.nan], [1.0])])
-def test_what_cannot_be_paired_is_refused(a: list[float], b: list[float]) -> None:
-    with pytest.raises(ValueError, match="a paired comparison needs"):
-        paired_bootstrap(a, b)
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (0, 6), (3, 3), (5, 12), (12, 5), (40, 70), (600, 500)])
@@ -102,3 +69,17 @@ def test_the_bootstraps_p_is_near_that_of_the_t_test_and_is_never_0() -> None:
 def test_a_bootstrap_of_nothing_is_refused(shape: tuple[int, int], resamples: int) -> None:
     with pytest.raises(ValueError, match="a bootstrap needs at least 1 problem and 1 resample"):
         resampled_means(np.zeros(shape), resamples)
+
+
+def test_a_mean_of_equal_outcomes_is_not_taken_for_sure() -> None:
+    """All of ten problems solved, or all by half: resamples are all the same, which is no interval."""
+    assert mean_interval(np.ones(10), 1 - 1e-15, 10, np.ones(100)) == wilson(10, 10)
+    assert mean_interval(np.zeros(10), 0.0, 10, np.zeros(100)) == wilson(0, 10)
+    assert mean_interval(np.full(10, 0.5), 0.5, 10, np.full(100, 0.5)) == wilson(5, 10)
+
+
+def test_a_mean_of_ones_and_zeros_has_the_interval_of_an_accuracy() -> None:
+    drawn, values = np.linspace(0.4, 0.6, 101), np.array([1.0] * 5 + [0.0] * 5)
+    assert mean_interval(values, 0.5, 10, drawn) == wilson(5, 10)
+    values[:2] = 0.9, 0.1
+    assert mean_interval(values, 0.5, 10, drawn) == interval(drawn)

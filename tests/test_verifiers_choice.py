@@ -133,10 +133,10 @@ def test_reading_never_raises_and_gives_a_letter_or_nothing(text: str) -> None:
     "text", ["(" * 2000, "A " * 1000, "\\text{" * 300, " " * 2000, "is " * 600, "A" + "*" * 1999, "A" * 2000]
 )
 def test_reading_is_quick_whatever_the_text(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     letter(text, CITIES)
     chosen(text * 20, CITIES)
-    assert time.monotonic() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(

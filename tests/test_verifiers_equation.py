@@ -215,6 +215,6 @@ def test_any_text_is_judged_without_an_error(text: str) -> None:
 def test_hostile_texts_take_no_time(text: str) -> None:
     import time
 
-    start = time.monotonic()
+    start = time.process_time()
     judged([text])
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0

@@ -252,10 +252,10 @@ HANGING += [
 @pytest.mark.parametrize("style", ["math", "gsm8k", "choice", "numeric", "countdown"])
 def test_no_text_holds_up_a_search(text: str, style: str) -> None:
     """A run of 2,000 spaces took half a minute."""
-    start = time.monotonic()
+    start = time.process_time()
     extractor_for(style)(text)
     canonical(text[:2000], style)
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_extraction_and_grading_import_nothing_heavy() -> None:

@@ -73,6 +73,11 @@ def test_right_and_wrong_answers_of_every_family_are_told_apart(name: str, grade
     assert graders.pool.starts == 0, "the families need no algebra"
 
 
+def test_a_grader_of_programs_judges_none_of_a_problem_without_tests(graders: Graders) -> None:
+    problem = Problem("q", "Q?", "4", "set", {"grader": "code"})
+    assert graders.grade_all([(problem, "print(4)", "print(4)")]) == [Verdict.ERROR]
+
+
 def test_a_reference_that_its_grader_cannot_read_is_an_error_and_not_a_wrong_answer(graders: Graders) -> None:
     countdown = Problem("p", "", "5", "", {"family": "countdown"})
     assert graders.grade(countdown, "3+2") is Verdict.ERROR
@@ -134,7 +139,7 @@ def test_a_bomb_is_a_timeout_before_any_algebra(bomb: str, graders: Graders) -> 
     start = time.monotonic()
     for key in (bomb, f"${bomb}$"):
         assert graders.grade(math("5"), key) is Verdict.TIMEOUT
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 1.5
     assert graders.detail == "too large to compute with"
 
 
@@ -168,14 +173,16 @@ def test_a_bomb_that_slips_through_ends_in_time_and_the_child_works_on() -> None
             assert child.ask("1/2", "0.5")[0] == "correct"
 
 
-def test_a_timeout_is_neither_wrong_nor_computed_twice() -> None:
+def test_a_timeout_is_neither_wrong_nor_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     with Graders(seconds=1.0, children=1) as slow:
         slow.pool.ask("1", "1")
         os.kill(slow.pool.pids[0], signal.SIGSTOP)
         assert slow.grade(math("\\frac12"), "0.5") is Verdict.TIMEOUT
-        start = time.monotonic()
-        assert slow.grade(math("\\frac12"), "0.5") is Verdict.TIMEOUT
-        assert time.monotonic() - start < 0.1
+        asked: list[tuple[str, ...]] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(slow.pool, "ask", lambda *of: asked.append(of))
+            assert slow.grade(math("\\frac12"), "0.5") is Verdict.TIMEOUT
+        assert not asked
         slow.pool.seconds = 5.0
         assert slow.grade(math("\\frac12"), "1/2") is Verdict.CORRECT, "a new child was started"
 
@@ -225,7 +232,7 @@ def test_a_long_answer_is_unparsed_without_being_read(graders: Graders) -> None:
 def test_brackets_without_end_are_unparsed_without_being_read(brackets: str, graders: Graders) -> None:
     start = time.monotonic()
     assert graders.grade(math("5"), brackets) is Verdict.UNPARSED
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 1.5
 
 
 def test_a_child_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -174,6 +174,6 @@ def test_reading_never_raises(text: str) -> None:
     "text", ["1" * 2000, "1,234" * 400, "1 " * 1000, "5 " + "a" * 1990, "5 " + "m/" * 900, " " * 2000, "\\frac{" * 300]
 )
 def test_reading_is_quick_whatever_the_text(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     quantity(text)
-    assert time.monotonic() - start < 0.5
+    assert time.process_time() - start < 0.5

@@ -84,7 +84,7 @@ def test_a_start_is_outside_of_the_limit_of_an_answer(monkeypatch: pytest.Monkey
         assert child.ask("1", "trivial") == ("correct", "")
         start = time.monotonic()
         assert child.ask("1", "hostile")[0] == "timeout"
-        assert time.monotonic() - start < 1.2 + 2.0
+        assert time.monotonic() - start < LIMIT  # the child would take 9 s
         assert child.ask("1", "trivial") == ("correct", "")
 
 
@@ -260,7 +260,7 @@ def test_nothing_is_left_when_a_pool_is_closed_under_work() -> None:
     start = time.monotonic()
     pool.close()
     thread.join()
-    assert time.monotonic() - start < 2.0
+    assert time.monotonic() - start < 4.0  # an answer may take 5 s
     assert said == ["error"]
     assert len(pids) == 2
     assert all(map(gone, pids))
@@ -303,6 +303,6 @@ def test_ctrl_c_in_a_batch_waits_for_nothing_and_the_next_answer_is_graded(monke
         monkeypatch.setattr("verifiers.graders.too_large", lambda _: False)
         with pytest.raises(KeyboardInterrupt):
             graders.grade_all([(math("5"), f"5000000!+{i}", "") for i in range(20)])
-        assert time.monotonic() - start < 2.5
+        assert time.monotonic() - start < 4.5  # an answer may take 5 s
         assert graders.grade(math("\\frac{1}{2}"), "0.5") is Verdict.CORRECT
     signal.signal(signal.SIGINT, before)

@@ -400,7 +400,7 @@ def test_an_output_flood_is_cut(attack: Attack) -> None:
 def test_a_byte_now_and_then_does_not_stretch_the_time(attack: Attack) -> None:
     began = time.monotonic()
     result = attack("import time\nwhile True:\n    print('.', flush=True)\n    time.sleep(0.05)\n", "program", seconds=0.6)
-    assert (result.how, time.monotonic() - began < 3) == (How.TIMEOUT, True)
+    assert (result.how, time.monotonic() - began < 5) == (How.TIMEOUT, True)
 
 
 def test_a_daemon_does_not_survive_and_is_not_waited_for(attack: Attack) -> None:

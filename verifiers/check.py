@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pipelines.models import ModelError
+from pipelines.models import BadOption, ModelError
 from verifiers.formats import cards
 from verifiers.formats.conformance import COARSE, TOLERANCE, Finding, conformance, told
 from verifiers.formats.families import allowed, detected, evidence, facts_of, unfit, unlike
@@ -35,13 +35,16 @@ class Report:
 def examine(
     name: str, wanted: str = "", separator: str = "", device: str = "cpu", dtype: str = "float32", code: str = "never"
 ) -> Report:
-    """Everything that is checked. Raises ModelError where the model's files cannot be read."""
+    """Everything that is checked. Raises ModelError where the model's files cannot be read, BadOption for a device or a dtype
+    that is none."""
     facts = facts_of(name, allowed(code))
     families = {each: unfit(form, facts) or unlike(form, facts) for each, form in FORMATS.items()}
     report = Report(name, facts.architecture, tuple(evidence(facts)), families, "", "", "", ())
     try:
         form = detected(facts, wanted, separator)
         weights = load(facts, form, device, dtype)
+    except BadOption:
+        raise
     except ModelError as error:
         return replace(report, error=str(error))
     card = cards.CARDS[form.name]

@@ -130,7 +130,10 @@ def mathematics(asked: Asked, pool: Pool) -> Judged:
 
 def program(asked: Asked, _: Pool) -> Judged:
     """A program on the problem's tests, in the sandbox: see `code`. Raises sandbox.Unavailable where there is none."""
-    found = judge(asked.problem.meta["tests"], asked.key)
+    tests = asked.problem.meta.get("tests")
+    if tests is None:
+        return Judged(Verdict.ERROR, "the problem has no tests")
+    found = judge(tests, asked.key)
     return Judged(Verdict(found.verdict), found.detail)
 
 

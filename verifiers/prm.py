@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.engine.scarce import OutOfMemory
-from pipelines.models import ModelError, options_of, whole
+from pipelines.models import BadOption, ModelError, options_of, whole
 from pipelines.scoring import SCORERS, Laid, Output, Scorer
 from search.checks import one_of
 from search.types import Reading, Trace, Verifier
@@ -94,9 +94,9 @@ def load_prm(name: str = "bundled", params: Mapping[str, Any] | None = None, ver
 
 
 def above_zero(temperature: Any) -> float:
-    """A temperature. Raises ModelError for what is none."""
+    """A temperature. Raises BadOption for what is none."""
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        raise ModelError(f"temperature of a reward model must be a number above 0, not '{temperature}'; 1 is as trained")
+        raise BadOption(f"temperature of a reward model must be a number above 0, not '{temperature}'; 1 is as trained")
     return float(temperature)
 
 

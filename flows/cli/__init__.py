@@ -6,8 +6,7 @@ again later (a server that is away, a shard that another process has), 130 inter
 Nothing heavy is imported before a command needs it, so that --help answers at once.
 
 Files: `app.py` the application, `options.py` the flags that verbs share, `running.py`, `working.py`, `scheduling.py`,
-`reading.py`, `afterwards.py`, `checking.py`, `verifying.py` the verbs, `entry.py` signals and errors. A new verb is a thin
-function in one of these, or in a file of its own that is imported here.
+from flows.cli import running, working, scheduling, reading, asking, afterwards, exporting, checking, verifying
 """
 
 # ruff: noqa: I001  the verbs register themselves in this order, which is the order of the help
@@ -15,7 +14,7 @@ function in one of these, or in a file of its own that is imported here.
 from flows.cli.app import app
 from flows.cli.options import DATABASE, FOLDER
 
-from flows.cli import running, working, scheduling, reading, afterwards, checking, verifying
+from flows.cli import running, working, scheduling, reading, asking, afterwards, exporting, checking, verifying
 
 from flows.cli.entry import main
 
@@ -24,7 +23,9 @@ __all__ = [
     "FOLDER",
     "afterwards",
     "app",
+    "asking",
     "checking",
+    "exporting",
     "main",
     "reading",
     "running",

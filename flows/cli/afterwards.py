@@ -1,4 +1,4 @@
-"""The verbs that make something new of what is stored: rescore, report, retrain."""
+"""The verbs that make something new of what is stored: rescore, report, view, retrain."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from flows.cli import completing
 from flows.cli.app import app
+from flows.cli.asking import RunsArgument
 from flows.cli.opened import stored
 from flows.cli.options import DATABASE, DatabaseOption, JsonOption, RunArgument
 
@@ -34,18 +35,36 @@ def rescore(
 def report(
     wanted: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Runs; later ones are compared with the first.", autocompletion=completing.runs),
+        typer.Argument(
+            metavar="RUN...", help="Runs, or all; later ones are compared with the first.", autocompletion=completing.runs
+        ),
     ],
-    file: Annotated[str, typer.Option("--output", "-o", help="A Markdown file; its plot is written beside it.")] = "",
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap over problems.")] = 10_000,
+    file: Annotated[str, typer.Option("--output", "-o", help="An .html file, or .md for the summary alone.")] = "",
+    plots: Annotated[str, typer.Option(help="A folder for the charts, as SVG and PNG.")] = "",
+    resamples: Annotated[int, typer.Option(help="Of the summary's bootstrap over problems.", min=1)] = 10_000,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is no report.")] = False,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
-    """Runs in one table, accuracy against tokens as a plot, and each later run in pairs with the first."""
+    """One self-contained page of runs: accuracy against cost, calibration, where answers were lost, search trees."""
     from flows import later
 
     with stored(database) as opened:
-        later.report(opened, wanted, file, resamples, json)
+        later.report(opened, wanted, file, plots, force, resamples, json)
+
+
+@app.command()
+def view(
+    wanted: RunsArgument = ["latest"],  # noqa: B006
+    port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 = a free one.", min=0, max=65535)] = 8799,
+    json: JsonOption = False,
+    database: DatabaseOption = DATABASE,
+) -> None:
+    """The same page from the database as it is now, on this machine alone; it follows runs that go on."""
+    from flows import later
+
+    with stored(database) as opened:
+        later.view(opened, wanted, port, json)
 
 
 @app.command()

@@ -76,6 +76,10 @@ def _verb(function: Verb) -> Verb:
         if quiet:
             os.environ[QUIET] = "1"  # for the processes that a run starts too
             logging.disable(logging.WARNING)
+        else:
+            from flows.cli import environment
+
+            environment.warn()
         try:
             return function(*args, **values)
         finally:

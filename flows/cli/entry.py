@@ -24,9 +24,17 @@ def _stop(signum: int, frame: object) -> None:
     raise _Stopped(signum)
 
 
+# what goes on when it is begun again; other verbs begin anew, or have nothing to go on with
+GOES_ON = {
+    **dict.fromkeys(("run", "sweep", "resume", "demo", "allocate"), "; the same command again, or `ponderosa resume`, goes on"),
+    **dict.fromkeys(("import", "rescore", "serve", "worker"), "; the same command again goes on"),
+}
+
+
 def _say_stopped(signum: int) -> None:
     how = "interrupted" if signum == signal.SIGINT else "terminated"
-    sys.stderr.write(f"ponderosa: {how}; the same command again, or `ponderosa resume`, goes on from here\n")
+    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    sys.stderr.write(f"ponderosa: {how}{GOES_ON[verb] + ' from here' if verb in GOES_ON else ''}\n")
     hurry.end(signum)
 
 

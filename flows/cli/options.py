@@ -26,6 +26,7 @@ ClusterOption = Annotated[
 ShardOption = Annotated[int, typer.Option("--shard", help="Problems that are leased at a time.", min=1)]
 ShareOption = Annotated[bool, typer.Option(help="Take samples that another run has stored, where they are the same.")]
 NameOption = Annotated[str, typer.Option(help="A name to find the run by.")]
+MOST = 2**63 - 1  # rows: what a database takes for a limit
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Id, beginning of an id, name, or 'latest'.", autocompletion=completing.runs)
 ]

@@ -10,6 +10,7 @@ from flows.cli.app import app
 from flows.cli.opened import stored
 from flows.cli.options import (
     DATABASE,
+    MOST,
     DatabaseOption,
     JsonOption,
     RunArgument,
@@ -27,6 +28,8 @@ def show(
     """A run: what it was, what came out, what it cost, and what other selectors would have chosen."""
     from flows import tables
 
+    if spec and problem is not None:
+        raise ValueError("--spec is of the whole run, and --problem of one problem; give one of them")
     with stored(database) as opened:
         tables.show_file(opened, wanted, json) if spec else tables.show_run(opened, wanted, problem, json)
 
@@ -44,8 +47,8 @@ def runs(json: JsonOption = False, database: DatabaseOption = DATABASE) -> None:
 def candidates(
     wanted: RunArgument = "latest",
     problem: Annotated[str | None, typer.Option(help="Only this problem's.")] = None,
-    state: Annotated[str | None, typer.Option(help="Only those live, pruned, merged, finished, cancelled or failed.")] = None,
-    limit: Annotated[int, typer.Option(help="Rows at most.", min=1)] = 50,
+    state: Annotated[str | None, typer.Option(help="Live, pruned, merged, finished, cancelled, failed or aside.")] = None,
+    limit: Annotated[int, typer.Option(help="Rows at most.", min=1, max=MOST)] = 50,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
@@ -64,7 +67,7 @@ def reselect(
     n: Annotated[str | None, typer.Option("--n", help="Sizes of subsets: 1,2,4 or 'all'. Powers of two.")] = None,
     budget: Annotated[list[str], typer.Option(help="Tokens: the first solutions that fit; repeat for each.")] = [],  # noqa: B006
     resamples: Annotated[int, typer.Option(help="Random subsets, where all are too many.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the subsets and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the subsets and of the intervals.", min=0)] = 0,
     verifier: Annotated[str | None, typer.Option(help="Whose scores; or a signal: entropy, confidence:group=tail.")] = None,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
@@ -82,7 +85,7 @@ def compare(
     cost: Annotated[str, typer.Option(help="What equal cost is in: tokens, sequential, passes, flops, seconds.")] = "tokens",
     intersect: Annotated[bool, typer.Option("--intersect", help="Compare over the problems that all have.")] = False,
     resamples: Annotated[int, typer.Option(help="Of the bootstrap over problems.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the subsets.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the subsets.", min=0)] = 0,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:

@@ -99,6 +99,7 @@ def resume(
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Three more tries for problems that failed.")] = False,
     plain: PlainOption = False,
+    detach: DetachOption = False,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
@@ -108,6 +109,9 @@ def resume(
     """
     from flows import launch
 
+    if detach:
+        launch.resubmit(wanted, database, restart, retry_failed, json)
+        return
     run_id = launch.resume(wanted, database, restart=restart, retry_failed=retry_failed, plain=plain)
     _told([run_id], database, json)
 

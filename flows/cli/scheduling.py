@@ -8,7 +8,7 @@ import typer
 
 from flows.cli import completing
 from flows.cli.app import App, app
-from flows.cli.options import DATABASE, Asked, DatabaseOption, JsonOption, describes_runs
+from flows.cli.options import DATABASE, MOST, Asked, DatabaseOption, JsonOption, describes_runs
 
 schedules = App(help="Evaluations that come again: add, look at, pause.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(schedules, name="schedule")
@@ -67,7 +67,7 @@ def list_(json: JsonOption = False, database: DatabaseOption = DATABASE) -> None
 @schedules.command()
 def show(
     name: NameArgument,
-    limit: Annotated[int, typer.Option(help="Slots at most.", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="Slots at most.", min=1, max=MOST)] = 20,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:
@@ -122,7 +122,8 @@ def serve(
     """Run the slots of all schedules as they become due, until it is stopped.
 
     Several may serve one database: a slot is run by one of them, and taken over where that one dies. Exit code with --once: 1
-    where a slot has failed or its run is below the schedule's bar, 75 where one is to be tried again.
+    where a slot has failed or its run is below the schedule's bar, 65 where a schedule cannot be read, 75 where one is to be
+    tried again.
     """
     from flows.schedule import serving
 
@@ -147,7 +148,7 @@ def deploy(
 def trend(
     name: NameArgument,
     bar: Annotated[float | None, typer.Option(help="Accuracy; the schedule's own where it is left out.")] = None,
-    last: Annotated[int | None, typer.Option(help="The last so many runs; all.", min=1)] = None,
+    last: Annotated[int | None, typer.Option(help="The last so many runs; all.", min=1, max=MOST)] = None,
     json: JsonOption = False,
     database: DatabaseOption = DATABASE,
 ) -> None:

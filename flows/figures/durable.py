@@ -86,7 +86,7 @@ def main() -> None:
 # ------------------------------------------------------------------------------------------------------------ made rows
 
 
-def _spec(seed: int) -> RunSpec:
+def made_spec(seed: int) -> RunSpec:
     parts = (
         Part("made"),
         Part("bundled"),
@@ -96,8 +96,8 @@ def _spec(seed: int) -> RunSpec:
     return RunSpec(*parts, seed=seed)
 
 
-def _problems(count: int) -> list[Problem]:
-    return [Problem(f"p{i}", f"What is {i} plus {i}?", str(2 * i), "made") for i in range(count)]
+def made_problems(count: int) -> list[Problem]:
+    return [Problem(f"p{i}", f"What is {i} modulo 4?", str(i % 4), "made") for i in range(count)]
 
 
 def _step(rng: np.random.Generator, finish: Finish, answer: int = 0) -> Step:
@@ -123,7 +123,13 @@ def _extension(rng: np.random.Generator, paths: Sequence[str], until: Until = Un
 
 def _journal(database: Database, attempts: Sequence[Planned]) -> StoreJournal:
     ids = {a.attempt_id: a.attempt_id for a in attempts}
-    return StoreJournal(database, ids, "equation", Join.MIN, judge=lambda outcome: Grade("correct", True, "exact"))
+    answers = {a.attempt_id: a.problem.answer for a in attempts}
+
+    def judge(outcome: Outcome) -> Grade:
+        right = outcome.choice is not None and outcome.choice.answer == answers[outcome.search.key]
+        return Grade("correct" if right else "wrong", right, "exact")
+
+    return StoreJournal(database, ids, "equation", Join.MIN, judge=judge)
 
 
 # -------------------------------------------------------------------------------------------------------------- persist
@@ -136,7 +142,7 @@ def persist(where: str, candidates: int, rounds: int) -> None:
         for seed, batch in enumerate((1, 16, 64, 1024)):
             rates = []
             count = min(candidates, 200 * batch)
-            attempts = begin_run(database, _spec(seed), _problems(rounds), {})
+            attempts = begin_run(database, made_spec(seed), made_problems(rounds), {})
             for attempt in attempts:
                 rng = np.random.default_rng(seed)
                 replies = [_extension(rng, [str(i) for i in range(at, at + batch)]) for at in range(0, count, batch)]
@@ -210,9 +216,9 @@ def million(where: str, candidates: int) -> None:
     out = console()
     began = time.perf_counter()
     with open_database(where) as database:
-        spec = _spec(0)
-        attempts = begin_run(database, spec, _problems(candidates // WIDTH), {})
-        _fill(database, attempts)
+        spec = made_spec(0)
+        attempts = begin_run(database, spec, made_problems(candidates // WIDTH), {})
+        fill(database, attempts)
         close_run(database, spec.id)
         filled = time.perf_counter() - began
         made = table("what", ">seconds", ">MB of memory", title=f"\n{candidates:,} candidates in {_kind(where)}")
@@ -226,7 +232,7 @@ def million(where: str, candidates: int) -> None:
         made.add_row("the first 50 candidates", number(page, 4), "")
         made.add_row("audit of the rows, in this process", number(_timed(lambda: audit(database)), 1), "")
     for words in (["runs"], ["candidates", "latest", "--limit", "20"], ["show"], ["audit"]):
-        seconds, megabytes = _command([*words, "--database", where])
+        seconds, megabytes = command([*words, "--database", where])
         made.add_row("ponderosa " + " ".join(words), number(seconds, 1), number(megabytes))
     out.print(made)
     if "://" not in where:
@@ -236,7 +242,7 @@ def million(where: str, candidates: int) -> None:
         )
 
 
-def _fill(database: Database, attempts: Sequence[Planned]) -> None:
+def fill(database: Database, attempts: Sequence[Planned]) -> None:
     rng = np.random.default_rng(0)
     paths = [str(i) for i in range(WIDTH)]
     replies = [_extension(rng, paths) for _ in range(200)]
@@ -279,7 +285,7 @@ def _searched(journal: StoreJournal, search: Search, reply: Extension) -> Choice
         return chosen
 
 
-def _command(words: Sequence[str]) -> tuple[float, float]:
+def command(words: Sequence[str]) -> tuple[float, float]:
     """Seconds and the largest resident memory, in MB, of a command in a process of its own."""
     code = (
         "import resource, subprocess, sys; "

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flows.figures.durable import _problems, _spec
+from flows.figures.durable import made_problems, made_spec
 from flows.tables import console, number, table
 from search.packing import rounded
 from search.types import Extend, Extension, Finish, Join, Row, Sampling, Step, Until
@@ -73,7 +73,7 @@ def main() -> None:
 def rate(where: str, writers: int, batch: int, seed: int, seconds: float, tokens: int) -> Rate:
     """One round: the writers begin when all of them are up."""
     with open_database(where) as database:
-        begin_run(database, _spec(seed), _problems(writers), {}, shard=1)
+        begin_run(database, made_spec(seed), made_problems(writers), {}, shard=1)
     command = [sys.executable, "-m", "flows.figures.writers", "--database", where, "--batch", str(batch), "--seed", str(seed)]
     command += ["--seconds", str(seconds), "--tokens", str(tokens)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -89,7 +89,7 @@ def rate(where: str, writers: int, batch: int, seed: int, seconds: float, tokens
 
 def write(where: str, shard: int, batch: int, seed: int, seconds: float, tokens: int) -> None:
     """A writer: prints its candidates/s, commits/s and slowest commit."""
-    spec, rng = _spec(seed), np.random.default_rng(shard)
+    spec, rng = made_spec(seed), np.random.default_rng(shard)
     replies = [reply_of(rng, batch, tokens) for _ in range(max(1, MADE // batch))]
     with open_database(where) as database:
         lease = claim(database, spec.id, shard)

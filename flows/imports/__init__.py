@@ -15,6 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from flows import solved
 from flows.progress import EVERY, said
 from pipelines.problems.jsonl import DataError
 from search.checks import one_of
@@ -23,6 +24,7 @@ from store.database import Database, open_database
 from store.errors import StoreError
 from store.imported import IMPORTED, begin, end, write
 from store.runs import end_run
+from store.solved import derive
 from store.values import clean
 from verifiers.extract import STYLES
 from verifiers.grade import Graders
@@ -30,7 +32,7 @@ from verifiers.grade import Graders
 from .convert import Converter
 from .files import digest, found
 from .formats import FORMATS, Format, Skipped, records
-from .grading import Tally, grade_chosen, tally
+from .grading import Tally, grade_chosen, tally, unchosen
 from .records import Record
 from .tokens import counter
 
@@ -71,14 +73,17 @@ def run(
             lines.append(f"gone on with: {there:,} problems were there")
         rest = islice(enumerate(record for _, record in records(files, known)), there, None)
         graded = Tally()
-        _store(database, spec.id, None if done else _batches(rest), converter, graded, grade)
+        none = _store(database, spec.id, None if done else _batches(rest), converter, graded, grade)
+    if none:
+        lines.append(f"{none:,} of the {problems:,} problems name no choice: they count as wrong, since others do")
     return spec.id, lines + graded.lines()
 
 
 def _store(
     database: Database, run_id: str, batches: Iterator[Batch] | None, converter: Converter, graded: Tally, grade: bool
-) -> None:
-    """Writes what is not there yet (None: all is), a batch a transaction, and grades. What is there is how the files begin."""
+) -> int:
+    """Writes what is not there yet (None: all is), a batch a transaction, and grades; how many problems are wrong for want of
+    a choice. What is there is how the files begin."""
     spoke = time.monotonic()
     try:
         with Graders() as graders:
@@ -92,8 +97,12 @@ def _store(
                     said(f"{batch[-1][0] + 1:,} problems are written")
             if batches is not None:
                 end(database, run_id)
-            if grade:
-                grade_chosen(database, run_id, graders)
+            if not grade:
+                return 0
+            grade_chosen(database, run_id, graders)
+            none = unchosen(database, run_id)
+            derive(database, run_id, solved.judge(graders), solved.cheap)  # last: a new verdict makes it undone
+            return none
     except BaseException:
         if batches is not None:
             with suppress(StoreError):  # what ended it is what matters

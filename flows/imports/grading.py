@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, func, select
 
 from search.types import Problem
 from store import schema
@@ -65,6 +65,23 @@ def grade_chosen(database: Database, run_id: str, graders: Graders) -> int:
         grade(database, grades)
         done, after = done + len(rows), rows[-1][0]
     return done
+
+
+def unchosen(database: Database, run_id: str) -> int:
+    """Where some problems of a run have a choice, those without one are wrong, as where a search chooses nothing; how many
+    those are. Where none has one, nothing is known."""
+    attempt = schema.attempt.c
+    mine = attempt.run_id == run_id, attempt.path.is_(None)
+    chosen = select(attempt.id).where(attempt.run_id == run_id, attempt.path.is_not(None)).limit(1)
+    asked = select(attempt.id).where(*mine, attempt.verdict.is_(None))
+    with database.read() as connection:
+        if connection.scalar(chosen) is None:
+            return 0
+        rest = connection.scalars(asked).all()
+        count = connection.scalar(select(func.count()).where(*mine)) or 0
+    for begin in range(0, len(rest), BATCH):
+        grade(database, [(attempt_id, Verdict.NONE.value, False, "") for attempt_id in rest[begin : begin + BATCH]])
+    return count
 
 
 def _ungraded(database: Database, run_id: str, after: int) -> list[tuple[int, str | None, str, Problem]]:

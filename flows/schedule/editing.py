@@ -21,7 +21,7 @@ from flows.schedule.times import cron_of, due, every_of, midnight, upcoming, zon
 from search.types import RunSpec
 from store import schedules
 from store.database import Database, open_database
-from store.errors import StoreError
+from store.errors import StoreError, Unreadable
 from store.schedules import Schedule, moment_of, stamp
 from store.slots import add_slot, record_due
 
@@ -62,6 +62,19 @@ def stored(database: str, create: bool = False) -> Iterator[Database]:
         os.makedirs(os.path.dirname(DATABASE), exist_ok=True)
     with open_database(database, create=create) as opened:
         yield opened
+
+
+def readable(opened: Database) -> tuple[list[Schedule], list[Unreadable]]:
+    """All schedules that can be served here, by name, and what is wrong with the others."""
+    known, faults = schedules.list_schedules(opened)
+    found: list[Schedule] = []
+    for schedule in known:
+        try:
+            upcoming(schedule, utc_now(), 1)
+            found.append(schedule)
+        except Unreadable as fault:
+            faults.append(fault)
+    return found, faults
 
 
 def add(database: str, name: str, rule: Rule, source: Source, policies: Policies, json: bool = False) -> None:
@@ -169,11 +182,11 @@ def remove(database: str, name: str, json: bool = False) -> None:
 def set_status(database: str, name: str, status: str, json: bool = False) -> None:
     with stored(database) as opened:
         schedules.set_status(opened, name, status, stamp(utc_now()))
-        schedule = schedules.find_schedule(opened, name)
-    if json:
+        schedule = schedules.find_schedule(opened, name) if json or status == "active" else None
+    if json and schedule is not None:
         records.tell(told(schedule))
         return
-    due = "" if status == "paused" else f"; next {local(upcoming(schedule, utc_now(), 1)[0], schedule.zone)}"
+    due = "" if schedule is None else f"; next {local(upcoming(schedule, utc_now(), 1)[0], schedule.zone)}"
     typer.echo(f"schedule {name} is {status}{due}")
 
 
@@ -194,4 +207,4 @@ def now(database: str, name: str, json: bool = False) -> None:
     typer.echo(f"slot      {name}@{moment} is queued; ponderosa serve --once{where} runs it, where nobody serves now")
 
 
-__all__ = ["Policies", "Rule", "Source", "add", "local", "now", "remove", "set_status", "stored", "told"]
+__all__ = ["Policies", "Rule", "Source", "add", "local", "now", "readable", "remove", "set_status", "stored", "told"]

@@ -72,5 +72,5 @@ def slots(schedule: str = "", database: str = "") -> State[str]:
         emit_event(f"ponderosa.{told.event}", resource=resource, payload=dict(told.facts))
     message = ", ".join(f"{count} {status}" for status, count in sorted(ended.items())) or "nothing is due: a duplicate"
     alarmed = [told.said for told in scheduler.alarms]
-    state = Failed if ended["failed"] or ended["left"] or ended["queued"] else Completed
+    state = Failed if ended["failed"] or ended["left"] or ended["queued"] or scheduler.unread else Completed
     return state(message="; ".join([message, *alarmed]))

@@ -22,9 +22,9 @@ from flows.schedule.times import due
 from search.types import RunSpec
 from store import queries
 from store.database import Database
-from store.errors import LeaseLost, StoreError, Unavailable, WriteError
+from store.errors import LeaseLost, StoreError, Unavailable, Unreadable, WriteError
 from store.leases import BEAT, STALE
-from store.schedules import find_schedule, list_schedules, stamp
+from store.schedules import find_schedule, schedule_names, stamp
 from store.slots import SLOT_TRIES, Slot, Taken, close, give_back, record_due, set_run, take
 
 LOOK = 5.0  # seconds between two looks at the clock and at the database
@@ -70,6 +70,7 @@ class Scheduler:
     beat: float = BEAT
     halt: Callable[[], None] = _nothing  # ends what `evaluate` is at, from another thread: it raises Stopped
     alarms: list[alarm.Alarm] = field(default_factory=list)  # that were raised
+    unread: set[str] = field(default_factory=set)  # schedules that cannot be read
     _said: dict[str, str] = field(default_factory=dict)  # what was said of each schedule last: once is enough
     _until: dict[str, float] = field(default_factory=dict)  # schedules that are left alone until then, by the monotonic clock
 
@@ -77,14 +78,14 @@ class Scheduler:
         """Records the slots that have come; those that are new. A schedule that cannot be read holds up no other."""
         found: list[Slot] = []
         moment = self.now()
-        for schedule in [find_schedule(self.database, self.only)] if self.only else list_schedules(self.database):
+        for name in [find_schedule(self.database, self.only).name] if self.only else schedule_names(self.database):
             try:
-                new = record_due(self.database, schedule.name, lambda s, after: due(s, after, moment), stamp(moment))
-            except StoreError:
-                raise
-            except Exception as error:  # a time zone that this machine does not know, for one
-                self._once(schedule.name, f"schedule {schedule.name}: {type(error).__name__}: {error}")
+                new = record_due(self.database, name, lambda s, after: due(s, after, moment), stamp(moment))
+            except Unreadable as error:  # a time zone that this machine does not know, for one
+                self.unread.add(name)
+                self._once(name, str(error))
                 continue
+            self.unread.discard(name)
             found += new
             for slot in new:
                 if slot.status != "queued":

@@ -7,29 +7,32 @@ from dataclasses import asdict
 from typing import Any
 
 from flows import records
+from flows.progress import said
 from flows.schedule.alarm import is_below
-from flows.schedule.editing import local, stored, told
+from flows.schedule.editing import local, readable, stored, told
 from flows.schedule.scheduler import utc_now
 from flows.schedule.times import upcoming
 from flows.tables import console, number, table
 from search.types import RunSpec
 from store.compare import FEW, Interval
-from store.schedules import Schedule, find_schedule, list_schedules, stamp
+from store.schedules import Schedule, find_schedule, stamp
 from store.slots import Slot, count_slots, list_slots
 from store.trend import Point, latest_slot
 from store.trend import trend as series
 
 
 def listed(database: str, json: bool) -> None:
-    """A line a schedule."""
+    """A line a schedule; those that cannot be read are told of on standard error."""
     with stored(database) as opened:
-        found = list_schedules(opened)
+        found, faults = readable(opened)
         counts = count_slots(opened)
         last = {each.name: next(iter(list_slots(opened, each.name, 1)), None) for each in found}
+    for fault in faults:
+        said(str(fault))
     if json:
         records.tell(*({**told(each), "slots": counts.get(each.name, {}), "last": _slot(last[each.name])} for each in found))
         return
-    if not found:
+    if not found and not faults:
         console().print("no schedules; ponderosa schedule add makes one")
         return
     made = table("schedule", "when", "next", "last slot", "so far")

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
-from store.schedules import Schedule, moment_of, stamp
+from store.schedules import Schedule, moment_of, stamp, unreadable
 
 LEAST = 60  # seconds between two slots
 ALIASES = {
@@ -79,14 +79,27 @@ def zone_of(name: str) -> str:
 
 
 def moments(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """The slots after a moment, UTC, each later than the one before."""
-    return _of_cron(schedule, after) if schedule.cron is not None else _of_interval(schedule, after)
+    """The slots after a moment, UTC, each later than the one before. Raises Unreadable for a schedule whose rule or zone this
+    machine cannot read."""
+    try:
+        zone_of(schedule.zone)
+        if schedule.cron is not None:
+            cron_of(schedule.cron)
+            return _of_cron(schedule, after)
+        anchor, every = moment_of(schedule.anchor), timedelta(seconds=schedule.every or LEAST)
+    except (ValueError, OverflowError) as error:
+        raise unreadable(schedule.name, error) from None
+    return _of_interval(anchor, every, after)
 
 
 def due(schedule: Schedule, after: str, now: datetime) -> list[str]:
-    """The slots after `after` and not after `now`, as they are recorded."""
+    """The slots after `after` and not after `now`, as they are recorded. Raises Unreadable as `moments` does."""
     found: list[str] = []
-    for moment in moments(schedule, moment_of(after)):
+    try:
+        start = moment_of(after)
+    except ValueError as error:
+        raise unreadable(schedule.name, error) from None
+    for moment in moments(schedule, start):
         if moment > now:
             break
         found.append(stamp(moment))
@@ -110,8 +123,7 @@ def _of_cron(schedule: Schedule, after: datetime) -> Iterator[datetime]:
             yield moment
 
 
-def _of_interval(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    anchor, every = moment_of(schedule.anchor), timedelta(seconds=schedule.every or LEAST)
+def _of_interval(anchor: datetime, every: timedelta, after: datetime) -> Iterator[datetime]:
     moment = anchor + ((after - anchor) // every + 1) * every
     while True:
         yield moment

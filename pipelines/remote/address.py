@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.models import ModelError
+from pipelines.models import BadOption, ModelError
 
 PREFIX = "openai:"
 KEYS = ("PONDEROSA_API_KEY", "OPENAI_API_KEY")  # the first that is set
@@ -60,13 +60,13 @@ def is_remote(name: str) -> bool:
 
 
 def split(text: str) -> tuple[str, dict[str, Any]]:
-    """The name `openai:URL` and the options of what was typed. Raises ModelError, which shows nothing that may be a secret."""
+    """The name `openai:URL` and the options of what was typed. Raises BadOption, which shows nothing that may be a secret."""
     body = text.strip().removeprefix(PREFIX[:-1]).removeprefix(":")
     found = WRITTEN.fullmatch(body)
     if found is None and re.search(r"[@?#]", body):
         raise _secret("its URL may hold no user, no password and no query")
     if found is None:
-        raise ModelError("an openai generator is openai:URL or openai:URL:KEY=VALUE,...; write openai:http://localhost:8000/v1")
+        raise BadOption("an openai generator is openai:URL or openai:URL:KEY=VALUE,...; write openai:http://localhost:8000/v1")
     params = _given(found["options"] or "")
     return f"{PREFIX}{found['server']}{(found['path'] or '').rstrip('/') or '/v1'}", params
 
@@ -80,9 +80,9 @@ def _given(options: str) -> dict[str, Any]:
             raise _secret("its URL may hold no user and no password, and its options no key")
         if not equals or key not in known:
             shown = f" '{key}'" if equals else ""
-            raise ModelError(f"unknown option{shown} of an openai generator ({', '.join(known)})")
+            raise BadOption(f"unknown option{shown} of an openai generator ({', '.join(known)})")
         if key in params:
-            raise ModelError(f"option '{key}' of an openai generator is given twice")
+            raise BadOption(f"option '{key}' of an openai generator is given twice")
         params[key] = _cast(key, value, known[key])
     return params
 
@@ -98,25 +98,25 @@ def _cast(key: str, value: Any, like: Any) -> Any:
         return kind(value)
     except ValueError:
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-        raise ModelError(f"option {key} of an openai generator must be {wanted}, not '{value}'") from None
+        raise BadOption(f"option {key} of an openai generator must be {wanted}, not '{value}'") from None
 
 
-def _secret(why: str) -> ModelError:
-    return ModelError(f"an openai generator takes its key from the environment ({' or '.join(KEYS)}) only: {why}")
+def _secret(why: str) -> BadOption:
+    return BadOption(f"an openai generator takes its key from the environment ({' or '.join(KEYS)}) only: {why}")
 
 
 def place_of(name: str, params: Mapping[str, Any]) -> Place:
-    """What a run's generator means. Raises ModelError for one that cannot be, also where it was not typed but stored."""
+    """What a run's generator means. Raises BadOption for one that cannot be, also where it was not typed but stored."""
     name, typed = split(f"{name}:{','.join(f'{key}={value}' for key, value in params.items())}" if params else name)
     options = Options(**typed)
     if options.api not in APIS:
-        raise ModelError(f"unknown api '{options.api}' ({', '.join(APIS)})")
+        raise BadOption(f"unknown api '{options.api}' ({', '.join(APIS)})")
     for key in ("concurrency", "n", "rpm", "tpm", "retries"):
         least = 1 if key in ("concurrency", "n") else 0
         if getattr(options, key) < least:
-            raise ModelError(f"option {key} of an openai generator must be at least {least}, not {getattr(options, key)}")
+            raise BadOption(f"option {key} of an openai generator must be at least {least}, not {getattr(options, key)}")
     if not 0 < options.timeout < 1e6 or not 0 <= options.parameters < 1e18:
-        raise ModelError("option timeout must be above 0 seconds and parameters 0 (not known) or more")
+        raise BadOption("option timeout must be above 0 seconds and parameters 0 (not known) or more")
     return Place(name.removeprefix(PREFIX), options)
 
 

@@ -167,7 +167,7 @@ class Asker:
         chat = self.place.options.api == "chat"
         stops = (*request.stops, *((SEPARATOR, *request.rules.marks) if request.until is Until.STEP else ()))
         return Wish(
-            prompt=messages(question, "") if chat else self.words.prompt(question) + said + first.text,
+            prompt=messages(self.words.guarded(question), "") if chat else self.words.prompt(question) + said + first.text,
             n=len(group),
             seed=first.row.seed + AGAIN * first.restarts,
             limit=first.left,

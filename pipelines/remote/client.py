@@ -18,6 +18,7 @@ from pipelines.remote.errors import BadSetup, Broken, Rejected, WrongKey
 from pipelines.remote.wire import Piece, Usage, Wish, body, events, message, read, shown
 
 AGAIN = (408, 409, 425, 429)  # and all from 500 on
+AWAY = (*AGAIN, 502, 503, 504)  # of the server itself; 500 may be of what it was asked
 CONNECT = 10.0  # seconds
 DRAIN = 0.5  # seconds for the end of a stream that is over
 SAID = 1 << 16  # bytes of an error that are read
@@ -87,13 +88,13 @@ class Client:
                 yield response
         except httpx.TimeoutException as error:
             silent = f"no answer in {CONNECT if isinstance(error, httpx.ConnectTimeout) else self.place.options.timeout:g} s"
-            raise Broken(silent) from None
+            raise Broken(silent, away=True) from None
         except httpx.HTTPError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise BadSetup(
                     f"the certificate of {self.place.url} is not trusted here; name its authority in SSL_CERT_FILE"
                 ) from None
-            raise Broken(f"the connection failed ({shown(self.clean(error)) or type(error).__name__})") from None
+            raise Broken(f"the connection failed ({shown(self.clean(error)) or type(error).__name__})", away=True) from None
         except httpx.InvalidURL:
             raise BadSetup(f"{self.place.url} is no URL") from None
 
@@ -106,7 +107,7 @@ class Client:
             said = raw.decode(errors="replace")
         why = shown(self.clean(said))  # cut when the key is out of it: half of one is one too
         if code in AGAIN or code >= 500:
-            return Broken(f"HTTP {code} ({why})", _after(response))
+            return Broken(f"HTTP {code} ({why})", _after(response), code in AWAY)
         if code in (401, 403):
             have = "the one that is set" if self._key else "none is set"
             return WrongKey(f"{at} refuses the key, HTTP {code} ({why}); {have}: see {' or '.join(KEYS)}")

@@ -159,7 +159,7 @@ async def patiently(ask: Callable[[], Awaitable[T]], place: Place) -> T:
             last = fault
             if failures < TRIES and place.options.retries:
                 await asyncio.sleep(min(fault.after if fault.after is not None else FIRST * 2**failures, 30.0))
-    if "connection failed" in str(last) or "no answer" in str(last) or last.after is not None:
+    if last.away:
         raise Away(f"the server at {place.url} stays away: {last}; start it, or try again later") from None
     raise last
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class Words:
     def prompt(self, question: str) -> str:
         """What the server is to continue: the chat template with one user message where there is one, else the text and a
         blank line. A beginning-of-text token is left out, since servers add it."""
+        question = self.guarded(question)
         if self.tokenizer is None or self.tokenizer.chat_template is None:
             return question + SEPARATOR
         messages = [{"role": "user", "content": question}]
@@ -41,11 +43,24 @@ class Words:
         ]
         return text.removeprefix(begins) if adds else text
 
+    def guarded(self, question: str) -> str:
+        """The question with a blank in each spelling of a control token, which it would end the turn with, or begin another: a
+        server reads those in any text, and cannot be told not to. Without a tokenizer none are known."""
+        for word in self._control:
+            question = question.replace(word, f"{word[:1]} {word[1:]}")
+        return question
+
+    @cached_property
+    def _control(self) -> list[str]:
+        """Spellings of the control tokens, the longest first."""
+        added = {} if self.tokenizer is None else self.tokenizer.added_tokens_decoder
+        return sorted({each.content for each in added.values() if each.special}, key=len, reverse=True)
+
     def encode(self, question: str) -> tuple[int, ...]:
         """A prompt's ids; without a tokenizer, its bytes."""
         if self.tokenizer is None:
             return tuple(self.prompt(question).encode())
-        return Writer(self.tokenizer).encode(question)
+        return Writer(self.tokenizer).encode(self.guarded(question))
 
     def plainly(self, text: str) -> tuple[int, ...]:
         """A text's own ids: no template, no special ones; without a tokenizer, its bytes."""

@@ -25,6 +25,7 @@ from pipelines.problems import FAMILIES, instances
 from pipelines.problems.instance import Equation, apply
 from pipelines.train.card import commit_now, write_card
 from pipelines.train.dco import dco_loss, sequence_logprobs
+from pipelines.train.given import Refused, above_zero, folder_with, least, refusing, writable_folder
 from pipelines.train.muon import MuonAdamW, warm_then_linear
 from pipelines.train.tokenizer import CONTEXT, build
 from search.types import SEPARATOR
@@ -229,6 +230,12 @@ def main() -> None:
     options = given.parse_args()
     if options.dco is not None and (options.dco < 1 or options.teacher is not None):
         given.error(f"--dco {options.dco} needs a number of samples of at least 1, and no --teacher")
+    with refusing(Refused):
+        above_zero(minutes=options.minutes, lr=options.lr)
+        least(1, tokens=options.tokens, batch_tokens=options.batch_tokens)
+        for model in filter(None, (options.init, options.teacher)):
+            folder_with(model, "config.json")
+        writable_folder(options.folder)
     train(options)
 
 

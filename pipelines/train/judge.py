@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from pipelines.models import ModelError
 from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.train.card import commit_now, write_card
 from pipelines.train.checking import CHECK, DIRECT, asked, asked_pair, better, checked, right, verdict
+from pipelines.train.given import Refused, above_zero, folder_with, least, refusing, writable_folder
 from pipelines.train.muon import MuonAdamW, warm_then_linear
 from search.types import SEPARATOR, Extend, Extension, Row, Sampling, Until, child_of, seed_of
 
@@ -209,13 +211,20 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    with refusing(Refused):
+        above_zero(minutes=options.minutes, lr=options.lr)
+        least(1, batch_tokens=options.batch_tokens)
+        least(0, samples=options.samples)
+        folder_with(options.init, "config.json")
+        writable_folder(options.folder)
     torch.manual_seed(options.seed)
     commit = commit_now()
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(options.init)
     model = LlamaForCausalLM.from_pretrained(options.init, dtype=torch.float32).to(options.device)
-    own = solved(options.generator, options.samples) if options.samples else None
+    with refusing(ModelError):
+        own = solved(options.generator, options.samples) if options.samples else None
     print(f"{sum(map(len, (own or {}).values()))} problems solved by the generator", flush=True)
     optimizer = MuonAdamW(model, options.lr)
     sequences = Sequences(tokenizer, options.seed, own)

@@ -192,6 +192,9 @@ def parser() -> argparse.ArgumentParser:
 def checked(options: argparse.Namespace) -> list[Instance]:
     """The problems that are asked for. Raises Refused where what is given will not do; nothing is loaded before."""
     least(1, problems=options.problems, each=options.each, rollouts=options.rollouts, searches=options.searches)
+    for option, method in (("annotator", "spare-text"), ("searches", "omega"), ("grown", "omega")):
+        if getattr(options, option) and options.method != method:
+            raise Refused(f"--{option} is of the method {method}, and {options.method} does not read it; leave it out")
     writable_file(options.out)
     asked = problems({name: SHARES[name] for name in options.families}, options.problems, options.seed)
     if not asked:

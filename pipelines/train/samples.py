@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.models import TextModel, load_generator
+from pipelines.models import ModelError, TextModel, load_generator
 from pipelines.problems import FAMILIES, Instance, instances
 from pipelines.problems.instance import Split
 from pipelines.train.given import Refused, least, refusing, writable_file
@@ -94,8 +94,10 @@ def main() -> None:
     with refusing(Refused):
         least(1, problems=options.problems, each=options.each)
         writable_file(options.out)
+    with refusing(ModelError):
+        model = load_generator(options.generator)
     asked = problems(SHARES, options.problems, options.seed)
-    write(exactly(sampled(load_generator(options.generator), asked, options.each, options.seed)), options.out)
+    write(exactly(sampled(model, asked, options.each, options.seed)), options.out)
 
 
 if __name__ == "__main__":

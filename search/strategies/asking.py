@@ -17,9 +17,10 @@ def filled(template: str, **parts: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), template)
 
 
-def asked(tree: Tree, parent: Path, prompt: str) -> Ask[Candidate | None]:
-    """One answer to a question of the strategy's own, a child by name of `parent`; None where the budget forbids."""
-    made = yield from tree.extend([parent], until=Until.END, prompt=prompt)
+def asked(tree: Tree, parent: Path, prompt: str, aside: str = "") -> Ask[Candidate | None]:
+    """One answer to a question of the strategy's own, a child by name of `parent`; None where the budget forbids. `aside`
+    names what is no solution."""
+    made = yield from tree.extend([parent], until=Until.END, prompt=prompt, aside=aside)
     return made[0] if made else None
 
 

@@ -120,7 +120,9 @@ class Knockout:
             pair = shown[::-1] if swapped else shown
             prompt = compared(tree.question.text, pair[0], pair[1], nonce_of(tree.question.text, *pair))
             n = self.k if self.temperature else 1
-            made = yield from tree.extend([ROOT], n=n, until=Until.END, sampling=self._sampling, prompt=prompt, model=self.by)
+            made = yield from tree.extend(
+                [ROOT], n=n, until=Until.END, sampling=self._sampling, prompt=prompt, model=self.by, aside="comparison"
+            )
             asked += len(made)
             for candidate in made:
                 verdict = verdict_of(candidate.step.text) if candidate.finished else None

@@ -114,7 +114,8 @@ class PlanSearch:
         there are enough or a list has nothing new."""
         at, found = ROOT, list[str]()
         while len(found) < self.observations:
-            listed = yield from asked(tree, at, self._prompt(tree, OBSERVE, found, count=self.observations - len(found)))
+            prompt = self._prompt(tree, OBSERVE, found, count=self.observations - len(found))
+            listed = yield from asked(tree, at, prompt, "list")
             if listed is None:
                 break
             at, before = listed.path, len(found)
@@ -126,16 +127,16 @@ class PlanSearch:
     def _solved(self, tree: Tree, at: Path, those: Sequence[str]) -> Ask[list[Candidate]]:
         """The solutions of one subset of the observations; fewer where the budget ends."""
         if self.layers == 2 and those:
-            derived = yield from asked(tree, at, self._prompt(tree, DERIVE, those, count=self.observations))
+            derived = yield from asked(tree, at, self._prompt(tree, DERIVE, those, count=self.observations), "list")
             if derived is None:
                 return []
             at, those = derived.path, list(dict.fromkeys([*those, *lines_of(derived)[: self.observations]]))
         solutions: list[Candidate] = []
-        plan = yield from asked(tree, at, self._prompt(tree, PLAN, those))
+        plan = yield from asked(tree, at, self._prompt(tree, PLAN, those), "plan")
         for number in range(1 + self.criticise):
             if plan is not None and number:
                 text = tree.text(plan.path)
-                plan = yield from asked(tree, plan.path, filled(MEND, problem=tree.question.text, plan=text))
+                plan = yield from asked(tree, plan.path, filled(MEND, problem=tree.question.text, plan=text), "plan")
             if plan is not None:
                 text = tree.text(plan.path).strip()
                 prompt = filled(SOLVE, problem=tree.question.text, plan=text, answer=self.answer)

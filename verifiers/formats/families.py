@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.models import ModelError, locate, pretrained
+from pipelines.models import BadOption, ModelError, locate, pretrained
 from search.checks import one_of
 from verifiers.formats.format import FORMATS, SEPARATORS, Format, Frame, Head, Squash
 from verifiers.formats.layout import Layout
@@ -63,9 +63,9 @@ def trusted(loader: Any, code: bool) -> Any:
 
 
 def allowed(code: str) -> bool:
-    """Whether a model's own code may run. Raises ModelError for another word than 'never' and 'allow'."""
+    """Whether a model's own code may run. Raises BadOption for another word than 'never' and 'allow'."""
     if code not in ("never", "allow"):
-        raise ModelError(f"code must be 'never' or 'allow', not '{code}'")
+        raise BadOption(f"code must be 'never' or 'allow', not '{code}'")
     return code == "allow"
 
 

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.plot import Point, scatter
 from flows.show import escaped
 from flows.tables import number, seconds
-from search.types import RunSpec
 from store import queries
 from store.compare import FEW, Comparison, adjusted, common, paired, side
 from store.database import Database
 from store.rows import Summary
-from store.runs import Run, find_run
+from store.runs import Run, find_run, named
 
 COLUMNS = ("run", "strategy", "accuracy", "95% interval", "problems", "tokens", "sequential", "passes", "shared", "seconds")
 LEGEND = (
@@ -55,58 +53,36 @@ def made(opened: Database, ids: Sequence[str], resamples: int = 10_000) -> Repor
     sets = list(dict.fromkeys(str(run.spec.problems) for run in runs))
     heading = f"{len(runs)} runs on {', '.join(sets)}" if len(runs) > 1 else f"{named(runs[0])} on {sets[0]}"
     points = [
-        Point(named(run), each.generated_tokens, each.accuracy, each.low, each.high)
+        (named(run), each.generated_tokens, each.accuracy, each.low, each.high)
         for run, each in zip(runs, found, strict=True)
-        if each.generated_tokens and each.accuracy is not None and each.graded
+        if each.generated_tokens and each.accuracy is not None
     ]
     table = [_row(run, each) for run, each in zip(runs, found, strict=True)]
-    return Report(heading, table, _pairs(opened, runs, resamples), scatter(points) if points else "")
+    return Report(heading, table, _pairs(opened, runs, resamples), _drawn(points) if points else "")
 
 
-def run(opened: Database, wanted: Sequence[str], file: str = "", resamples: int = 10_000) -> str:
-    """The report as Markdown; written to `file` too, with its plot beside it, where one is named."""
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, not {resamples}")
-    ids = list(dict.fromkeys(find_run(opened, each).id for each in wanted))
-    report = made(opened, ids, resamples)
-    if not file:
-        return report.markdown("")
-    path = Path(file)
-    picture = path.with_suffix(".svg")
-    if path.suffix == ".svg":
-        raise ValueError(f"the report's file '{file}' would be its plot's; name one that ends in .md")
-    try:
-        path.write_text(report.markdown(picture.name if report.plot else ""))
-        if report.plot:
-            picture.write_text(report.plot)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write the report '{file}': {error.strerror}; name a file in a folder that is there"
-        ) from error
-    return report.markdown(picture.name if report.plot else "")
+def _drawn(points: Sequence[tuple[str, float, float, float, float]]) -> str:
+    """Accuracy against tokens as an SVG, of names, tokens, accuracies and their intervals."""
+    from flows.report.chart_records import Estimate, RunPoint
+    from flows.report.charts import accuracy_against_tokens
+    from flows.report.svg import standalone
+
+    runs = [RunPoint(name, tokens, Estimate(value, low, high)) for name, tokens, value, low, high in points]
+    return standalone(accuracy_against_tokens(runs))
 
 
 def absolute(file: str) -> str:
     return str(Path(file).resolve())
 
 
-def named(run: Run) -> str:
-    return run.name or named_by(run.spec)
-
-
-def named_by(spec: RunSpec) -> str:
-    return str(spec.strategy) + (f" budget {spec.budget.tokens}" if spec.budget.tokens else "")
-
-
 def _row(run: Run, found: Summary) -> dict[str, Any]:
     closed = found.done + found.failed
     total = (found.generated_tokens or 0.0) * closed
-    graded = found.graded > 0
     values = (
         run.id,
         named(run),
-        number(found.accuracy if graded else None, 3),
-        f"[{found.low:.3f}, {found.high:.3f}]" if graded else "–",
+        number(found.accuracy, 3),
+        f"[{found.low:.3f}, {found.high:.3f}]" if found.graded else "–",
         f"{closed}" if not found.pending else f"{closed} of {found.problems}",
         number(found.generated_tokens),
         number(found.sequential_tokens),
@@ -160,4 +136,4 @@ def _cell(text: object) -> str:
     return escaped(str(text)).replace("<", "&lt;").replace("|", "\\|").replace("](", "]\\(")
 
 
-__all__ = ["LEGEND", "PLOTTED", "Report", "compared", "made", "named", "named_by", "run"]
+__all__ = ["LEGEND", "PLOTTED", "Report", "absolute", "compared", "made"]

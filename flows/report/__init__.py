@@ -1,0 +1,1 @@
+"""`ponderosa report`: what is stored of some runs, as one page."""
