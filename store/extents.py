@@ -48,18 +48,19 @@ def pace(db: Database, spec: RunSpec) -> float | None:
     Measured in this run, or in the newest one of the same strategy, models, budget and limits. None where there is none."""
     seconds = sum((func.coalesce(_A[f"{what}_seconds"], 0.0) for what in ("generate", "verify", "embed", "store")), start=0.0)
     closed = _A.status.in_(schema.CLOSED), _A.generated_tokens.is_not(None)
-    with db.read() as connection:
 
-        def measured(run_id: str) -> float | None:
-            found = connection.scalar(select(func.avg(seconds)).where(_A.run_id == run_id, *closed))
-            return float(found) if found else None
+    def measured(run_id: str) -> float | None:
+        asked = select(func.avg(seconds)).where(_A.run_id == run_id, *closed)
+        found = db.consult(lambda connection: connection.scalar(asked))
+        return float(found) if found else None
 
-        if (own := measured(spec.id)) is not None:  # but for its first task, a run tells of itself
-            return own
-        same = _kind(spec.json())
-        asked = select(_R.id, _R.spec).where(_R.id != spec.id).order_by(_R.created.desc()).limit(LOOKED)
-        alike = next((row.id for row in connection.execute(asked).all() if _kind(row.spec) == same), None)
-        return None if alike is None else measured(alike)
+    if (own := measured(spec.id)) is not None:  # but for its first task, a run tells of itself
+        return own
+    same = _kind(spec.json())
+    asked = select(_R.id, _R.spec).where(_R.id != spec.id).order_by(_R.created.desc()).limit(LOOKED)
+    rows = db.consult(lambda connection: connection.execute(asked).all())
+    alike = next((row.id for row in rows if _kind(row.spec) == same), None)
+    return None if alike is None else measured(alike)
 
 
 def _kind(spec: str) -> str:

@@ -90,8 +90,7 @@ def attempts(db: Database, run_id: str) -> list[AttemptRow]:
         .where(_A.run_id == run_id)
         .order_by(_A.position, _A.id)
     )
-    with db.read() as connection:
-        return [AttemptRow(**row) for row in connection.execute(asked).mappings()]
+    return [AttemptRow(**row) for row in db.consult(lambda connection: connection.execute(asked).mappings().all())]
 
 
 def costs(db: Database, run_id: str, names: Sequence[str]) -> list[list[float]]:

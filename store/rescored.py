@@ -70,15 +70,15 @@ def wholes(db: Database, run_id: str, kind: str, name: str) -> Iterator[Whole]:
     """The closed attempts of a run in the order of its problems. Memory does not grow with the run, but for its problems."""
     problems = {each.attempt_id: each.problem for each in planned(db, run_id)}
     asked = select(_A.id, _A.path, _A.correct, _A.prompt_ids).where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
-    with db.read() as connection:
-        attempts = connection.execute(asked.order_by(_A.position, _A.id)).all()
+    attempts = db.consult(lambda connection: connection.execute(asked.order_by(_A.position, _A.id)).all())
     done = schema.score if kind == "verifier" else schema.verdict
     by = _S.verifier if kind == "verifier" else _V.grader
     columns = _C.path, _C.finish, _C.state, _C.prompt, _C.answer, _C.packed, _C.extra, _C.text, _C.text_zlib
     for attempt in attempts:
-        with db.read() as connection:
-            rows = connection.execute(select(*columns).where(_C.attempt_id == attempt.id)).all()
-            known = connection.scalars(select(done.c.path).where(done.c.attempt_id == attempt.id, by == name)).all()
+        mine = select(*columns).where(_C.attempt_id == attempt.id)
+        has = select(done.c.path).where(done.c.attempt_id == attempt.id, by == name)
+        rows = db.consult(lambda connection, mine=mine: connection.execute(mine).all())  # type: ignore[misc]
+        known = db.consult(lambda connection, has=has: connection.scalars(has).all())  # type: ignore[misc]
         problem = problems[attempt.id]
         ids = () if attempt.prompt_ids is None else unpack_ids(attempt.prompt_ids)
         traces = _traces(Question(problem.id, problem.prompt, ids), rows)
@@ -138,8 +138,8 @@ def chosen_by(db: Database, run_id: str, grader: str) -> tuple[int, int, int, in
     """Closed attempts, right by the run's own verdicts, right by a later grader's, and those on which the two differ."""
     on = and_(_V.attempt_id == _A.id, _V.path == _A.path, _V.grader == grader)
     asked = select(_A.correct, _V.correct.label("later")).outerjoin_from(schema.attempt, schema.verdict, on)
-    with db.read() as connection:
-        rows = connection.execute(asked.where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))).all()
+    asked = asked.where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
+    rows = db.consult(lambda connection: connection.execute(asked).all())
     own, later = [row.correct is True for row in rows], [row.later is True for row in rows]
     return len(rows), sum(own), sum(later), sum(a != b for a, b in zip(own, later, strict=True))
 

@@ -120,8 +120,8 @@ def sessions(db: Database, run_id: str) -> list[tuple[str, str, Mapping[str, Any
     """Owner, start and environment of each process that worked on a run, the first one first."""
     table = schema.session.c
     asked = select(table.owner, table.started, table.environment).where(table.run_id == run_id).order_by(table.id)
-    with db.read() as connection:
-        return [(owner, started, json.loads(environment)) for owner, started, environment in connection.execute(asked)]
+    rows = db.consult(lambda connection: connection.execute(asked).all())
+    return [(owner, started, json.loads(environment)) for owner, started, environment in rows]
 
 
 def planned(db: Database, run_id: str, shard: int | None = None) -> list[Planned]:
@@ -282,8 +282,8 @@ def list_runs(db: Database) -> list[Run]:
 
 def _rows(db: Database) -> Sequence[Row[Any]]:
     table = schema.run
-    with db.read() as connection:
-        return connection.execute(select(table).order_by(table.c.created.desc(), table.c.id)).all()
+    asked = select(table).order_by(table.c.created.desc(), table.c.id)
+    return db.consult(lambda connection: connection.execute(asked).all())
 
 
 def get_run(db: Database, run_id: str) -> Run | None:

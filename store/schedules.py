@@ -102,11 +102,10 @@ def find_schedule(db: Database, name: str) -> Schedule:
 
 
 def _row_of(db: Database, name: str) -> RowMapping:
-    with db.read() as connection:
-        found = connection.execute(select(schema.schedule).where(_T.name == name)).mappings().one_or_none()
-        names = connection.scalars(select(_T.name).order_by(_T.name)).all()
+    asked, every = select(schema.schedule).where(_T.name == name), select(_T.name).order_by(_T.name)
+    found = db.consult(lambda connection: connection.execute(asked).mappings().one_or_none())
     if found is None:
-        raise StoreError(_missing(name, list(names)))
+        raise StoreError(_missing(name, list(db.consult(lambda connection: connection.scalars(every).all()))))
     return found
 
 

@@ -184,10 +184,11 @@ class Shared:
         if not hopeful:
             return None
         wanted = {row.path: row for row in request.rows}
-        best: _Source | None = None
         known = self._known.setdefault(search, {})
         kind = shape, request.rows[0].prefix
-        with self.database.read() as connection:
+
+        def look(connection: Connection) -> _Source | None:
+            best: _Source | None = None
             if kind not in known:
                 known[kind] = self._chains(connection, search, [*hopeful])
             for chains in known[kind]:
@@ -204,7 +205,9 @@ class Shared:
                         best = source
                 if best is not None and len(best.steps) == len(wanted):
                     break
-        return best
+            return best
+
+        return self.database.consult(look)
 
     def _chains(self, connection: Connection, search: int, runs: list[str]) -> list[_Chain]:
         stored = self._replies(connection, search, runs)

@@ -179,17 +179,15 @@ def close(db: Database, taken: Taken, status: str, at: str, reason: str = "", al
 def list_slots(db: Database, name: str, limit: int | None = None, statuses: Sequence[str] = schema.SLOT_STATUSES) -> list[Slot]:
     """A schedule's slots of these statuses, the latest first; at most `limit`."""
     asked = select(schema.slot).where(_S.schedule == name, _S.status.in_(statuses)).order_by(_S.slot_utc.desc()).limit(limit)
-    with db.read() as connection:
-        return [slot_of(row) for row in connection.execute(asked).mappings()]
+    return [slot_of(row) for row in db.consult(lambda connection: connection.execute(asked).mappings().all())]
 
 
 def count_slots(db: Database) -> dict[str, dict[str, int]]:
     """How many slots of each status each schedule has."""
     asked = select(_S.schedule, _S.status, func.count()).group_by(_S.schedule, _S.status)
     found: dict[str, dict[str, int]] = {}
-    with db.read() as connection:
-        for name, status, count in connection.execute(asked):
-            found.setdefault(name, {})[status] = count
+    for name, status, count in db.consult(lambda connection: connection.execute(asked).all()):
+        found.setdefault(name, {})[status] = count
     return found
 
 

@@ -33,25 +33,23 @@ def underived(db: Database, run_ids: Sequence[str] | None = None) -> int:
     asked = select(func.count()).where(_A.status.in_(schema.CLOSED), _A.solutions.is_(None))
     if run_ids is not None:
         asked = asked.where(_A.run_id.in_(run_ids))
-    with db.read() as connection:
-        return int(connection.scalar(asked) or 0)
+    return int(db.consult(lambda connection: connection.scalar(asked)) or 0)
 
 
 def derive(db: Database, run_id: str, judge: Judge, only: Callable[[Problem], bool] = lambda problem: True) -> int:
     """Derives what is missing of a run; of the problems that `only` allows. How many solutions were written."""
     mine = (_A.run_id == run_id, _A.status.in_(schema.CLOSED), _A.solutions.is_(None))
     asked = select(_A.id, _A.path, _A.verdict, _A.correct).where(*mine).order_by(_A.id)
-    with db.read() as connection:
-        attempts = connection.execute(asked).all()
-        own = own_verifier(connection, run_id) if attempts else None
+    attempts = db.consult(lambda connection: connection.execute(asked).all())
     if not attempts:
         return 0
+    own = db.consult(lambda connection: own_verifier(connection, run_id))
     problems = {each.attempt_id: each.problem for each in planned(db, run_id)}
     attempts = [row for row in attempts if only(problems[row.id])]
     count = 0
     for begin in range(0, len(attempts), BATCH):
         batch = attempts[begin : begin + BATCH]
-        rows = {row.id: list(found) for row, found in _read(db, batch, own)}
+        rows = db.consult(lambda connection, batch=batch: _read(connection, batch, own))  # type: ignore[misc]
         _judge(batch, rows, problems, judge)
         count += db.transact(lambda connection, rows=rows: _write(connection, rows))  # type: ignore[misc]
     return count
@@ -74,8 +72,8 @@ def own_verifier(connection: Connection, run_id: str) -> str | None:
 Row = dict[str, Any]
 
 
-def _read(db: Database, batch: Sequence[Any], own: str | None) -> Iterator[tuple[Any, Iterator[Row]]]:
-    """Each attempt with its solutions, which are not judged yet."""
+def _read(connection: Connection, batch: Sequence[Any], own: str | None) -> dict[int, list[Row]]:
+    """Each attempt's solutions, which are not judged yet."""
     ids = [row.id for row in batch]
     columns = (
         *(_C.attempt_id, _C.path, _C.number, _C.tokens, _C.finish, _C.state, _C.prompt, _C.answer),
@@ -83,14 +81,12 @@ def _read(db: Database, batch: Sequence[Any], own: str | None) -> Iterator[tuple
     )
     steps: dict[int, dict[Path, Any]] = {attempt: {} for attempt in ids}
     values: dict[tuple[int, Path], float] = {}
-    with db.read() as connection:
-        for row in connection.execute(select(*columns).where(_C.attempt_id.in_(ids))):
-            steps[row.attempt_id][row.path] = row
-        if own is not None:
-            scored = select(_S.attempt_id, _S.path, _S.value).where(_S.attempt_id.in_(ids), _S.verifier == own)
-            values = {(attempt, path): value for attempt, path, value in connection.execute(scored)}
-    for row in batch:
-        yield row, _solutions(row, steps[row.id], values)
+    for row in connection.execute(select(*columns).where(_C.attempt_id.in_(ids))):
+        steps[row.attempt_id][row.path] = row
+    if own is not None:
+        scored = select(_S.attempt_id, _S.path, _S.value).where(_S.attempt_id.in_(ids), _S.verifier == own)
+        values = {(attempt, path): value for attempt, path, value in connection.execute(scored)}
+    return {row.id: list(_solutions(row, steps[row.id], values)) for row in batch}
 
 
 def _solutions(attempt: Any, found: dict[Path, Any], values: dict[tuple[int, Path], float]) -> Iterator[Row]:

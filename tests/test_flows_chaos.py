@@ -4,19 +4,41 @@ and goes on later, and its rows are those of a run that nobody disturbed. The lo
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
-from crashes import Child, Files, Nursery, Server, Setting, Stage, in_order, lease_rows, restarted_at_random, stored
+from crashes import (
+    Child,
+    FakeModel,
+    Files,
+    Nursery,
+    Server,
+    Setting,
+    Stage,
+    contents,
+    first_difference,
+    in_order,
+    lease_rows,
+    restarted_at_random,
+    stored,
+)
+from fakes import FakeGenerator, FakeVerifier, boxed, by_text
 from postgres import Postgres
+from sqlalchemy import Connection, NullPool, create_engine, event, func, select
 
+from flows import work
+from search.types import Join
+from store import database as store_database
 from store.database import open_database
-from store.runs import find_run
+from store.runs import begin_run, find_run
 
 pytestmark = pytest.mark.crash
 
@@ -64,6 +86,53 @@ def test_a_full_disk_stops_the_run_in_one_line_and_it_goes_on_when_there_is_room
     assert stage.check(where, [full], before).replies  # and what is there is whole
     stage.run(where)
     stage.check_end(where)
+
+
+def test_a_connection_that_is_lost_at_any_statement_or_commit_of_a_run_costs_no_row(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in its turn, so that none is left to chance: from the run's plan to what is derived after its last search."""
+    monkeypatch.setattr(work, "generator_of", lambda part: FakeModel(FakeGenerator(width=3, order="mixed")))
+    monkeypatch.setattr(work, "verifier_of", lambda part: (FakeVerifier(by_text), Join.MIN))
+    monkeypatch.setattr(work, "extractor_for", lambda meta: boxed)
+    monkeypatch.setattr(work, "environment", lambda spec: {})
+    monkeypatch.setattr(work, "fingerprint", lambda name, role: name)
+    monkeypatch.setattr(store_database, "_FIRST_PAUSE", 0.001)
+    place = Server(postgres.url("lost"))
+    settings = [Setting.fake("best-of-n", 1, n=n) for n in (2, 3)]  # the second takes what the first has
+    settings = [replace(each, spec=replace(each.spec, weights="known")) for each in settings]
+    for each in settings:
+        place.plan(each)
+    admin = create_engine(place.url, poolclass=NullPool)
+
+    def run(lose_at: int | None) -> tuple[dict[str, list[dict[str, Any]]], int]:
+        """What is in the database at the end, and at how many places a connection could have been lost."""
+        place.fresh()
+        places = itertools.count(1)
+
+        def reached(connection: Connection) -> None:
+            if next(places) == lose_at:
+                own = connection.connection.dbapi_connection
+                assert own is not None
+                with admin.connect() as other:
+                    other.execute(select(func.pg_terminate_backend(own.info.backend_pid, 5000)))
+
+        with open_database(place.url) as database:
+            event.listen(database.engine, "before_cursor_execute", lambda connection, *_: reached(connection))
+            event.listen(database.engine, "commit", reached)
+            for each in settings:
+                begin_run(database, each.spec, each.problems, {})
+                work.resume(database, each.spec, share=True)
+        return contents(place.url), next(places) - 1
+
+    whole, count = run(None)
+    assert count > 100
+    assert sum(row["shared_tokens"] for row in whole["attempt"]) > 0
+    for lose_at in range(1, count + 1):
+        found, reached = run(lose_at)
+        assert reached > count, lose_at  # it was lost, and something was done again
+        difference = first_difference(found, whole)
+        assert not difference, f"{lose_at}: {difference}"
 
 
 def pages(path: str) -> int:

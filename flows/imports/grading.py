@@ -74,11 +74,10 @@ def unchosen(database: Database, run_id: str) -> int:
     mine = attempt.run_id == run_id, attempt.path.is_(None)
     chosen = select(attempt.id).where(attempt.run_id == run_id, attempt.path.is_not(None)).limit(1)
     asked = select(attempt.id).where(*mine, attempt.verdict.is_(None))
-    with database.read() as connection:
-        if connection.scalar(chosen) is None:
-            return 0
-        rest = connection.scalars(asked).all()
-        count = connection.scalar(select(func.count()).where(*mine)) or 0
+    if database.consult(lambda connection: connection.scalar(chosen)) is None:
+        return 0
+    rest = database.consult(lambda connection: connection.scalars(asked).all())
+    count = database.consult(lambda connection: connection.scalar(select(func.count()).where(*mine))) or 0
     for begin in range(0, len(rest), BATCH):
         grade(database, [(attempt_id, Verdict.NONE.value, False, "") for attempt_id in rest[begin : begin + BATCH]])
     return count
