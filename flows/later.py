@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flows.parts import part
 from flows.progress import said
 from store.database import Database
 
@@ -17,6 +16,7 @@ def rescore(opened: Database, wanted: str, verifier: str | None, grader: str | N
     """Rescores and says what was added."""
     from flows import records
     from flows import rescore as rescoring
+    from flows.parts import part
 
     made = rescoring.run(opened, wanted, None if verifier is None else part(verifier), grader, _Lines())
     if json:

@@ -107,26 +107,28 @@ def estimates(pool: Pool, selector: Selector, sizes: Sequence[int], resamples: i
     for k in sizes:
         _check(len(pool), k)
     if not SELECTORS[selector.name].summed:
-        weights = pool.weights(selector)
-        return [best_of_k(weights, pool.hits, k) for k in sizes]
+        return best_of(pool.weights(selector), pool.hits, sizes)
     votes = resample.Votes(pool.entries, pool.codes, pool.right, selector)
-    return [Estimate(*votes.counted(resample.subsets(len(pool), k, resamples, seed))) for k in sizes]
+    return [Estimate(*each) for each in votes.counted([resample.subsets(len(pool), k, resamples, seed) for k in sizes])]
 
 
-def best_of_k(weights: Floats, hits: Floats, k: int) -> Estimate:
-    """The closed form for a rule that picks the candidate of the highest weight.
+def best_of(weights: Floats, hits: Floats, sizes: Sequence[int]) -> list[Estimate]:
+    """At each size of subset, the closed form for a rule that picks the candidate of the highest weight.
 
     weights, hits: [N] in the order in which ties are decided; NaN = never picked. Example: weights 3, 2, 1 and hits 1, 0, 1 of
     N = 3 at k = 2: (1 * 2 + 0 * 1 + 1 * 0) / 3 = 2/3.
     """
     n, never = len(weights), np.isnan(weights)
-    chances = first(n, k)
-    ranked = np.lexsort((np.arange(n), -np.where(never, -np.inf, weights), never))[: n - int(never.sum())]
-    chances, hit = chances[: len(ranked)], hits[ranked]
+    without = int(never.sum())
+    ranked = np.lexsort((np.arange(n), -np.where(never, -np.inf, weights), never))[: n - without]
+    hit = hits[ranked]
     _, group = np.unique(weights[ranked], return_inverse=True)
     mean = np.bincount(group, hit) / np.maximum(np.bincount(group), 1) if len(ranked) else np.zeros(0)
-    expected, by_rule = float(chances @ mean[group]), float(chances @ hit)
-    return Estimate(expected, by_rule, _lost(n, int(never.sum()), k))
+    shared = mean[group]
+    chances = [first(n, k)[: len(ranked)] for k in sizes]
+    return [
+        Estimate(float(each @ shared), float(each @ hit), _lost(n, without, k)) for k, each in zip(sizes, chances, strict=True)
+    ]
 
 
 def expected_max(values: Sequence[float], k: int) -> float:
@@ -144,4 +146,4 @@ def _check(n: int, k: int) -> None:
         raise ValueError(f"a subset of {k} cannot be drawn from a pool of {n}; choose from 1 to {n}")
 
 
-__all__ = ["ENDS", "Estimate", "Pool", "best_of_k", "estimates", "expected_max", "first", "oracle", "pass_at_k", "random"]
+__all__ = ["ENDS", "Estimate", "Pool", "best_of", "estimates", "expected_max", "first", "oracle", "pass_at_k", "random"]

@@ -140,6 +140,14 @@ def unpack_tokens(blob: bytes) -> NDArray[np.int32]:
     return (_words(blob) & _IDS).astype(np.int32)
 
 
+def unpack_likelihoods(blobs: Sequence[bytes]) -> tuple[NDArray[np.int32], Floats, NDArray[np.int64]]:
+    """int32 token ids and float32 log-probabilities, both [tokens], of many steps, one after another, and where each step ends
+    [steps]."""
+    words = _words(b"".join(blobs))
+    ends = np.cumsum([len(blob) // TOKEN_BYTES for blob in blobs], dtype=np.int64)
+    return (words & _IDS).astype(np.int32), -_decoded(words >> _FIRST & _STATISTIC), ends
+
+
 # ------------------------------------------------------------------------------------------------------------ internals
 
 
@@ -229,4 +237,4 @@ def _words(blob: bytes) -> Codes:
     return wide.reshape(-1).view("<u8").astype(np.uint64, copy=False)
 
 
-__all__ = ["TOKEN_BYTES", "ahead_bytes", "packed", "rounded", "unpack", "unpack_all", "unpack_tokens"]
+__all__ = ["TOKEN_BYTES", "ahead_bytes", "packed", "rounded", "unpack", "unpack_all", "unpack_likelihoods", "unpack_tokens"]

@@ -14,6 +14,7 @@ from .confidence import position
 from .select import SELECTORS, Entry, Selector, trust
 
 FEW = 1000  # subsets that are all taken, whatever number of random ones is asked for
+AT_ONCE = 1 << 17  # places of subsets that are weighed together: a call costs more than so few of them
 Floats = NDArray[np.float64]
 Masks = NDArray[np.bool_]  # [subsets, N]
 
@@ -58,10 +59,13 @@ class Votes:
         self.of = (codes[:, None] == np.arange(len(right))).astype(np.float64)  # [N, answers]
         self.weigh = WEIGHERS.get(selector.name, _one_by_one)(self)
 
-    def counted(self, masks: Masks) -> tuple[float, float, float]:
-        """Shares of the subsets: right with ties split evenly, right with ties by the rule, without a choice."""
-        if not self.right.size:
-            return 0.0, 0.0, 1.0
+    def counted(self, sizes: Sequence[Masks]) -> list[tuple[float, float, float]]:
+        """Of each size, shares of its subsets: right with ties split evenly, right with ties by the rule, without a choice."""
+        if not (self.right.size and sizes):
+            return [(0.0, 0.0, 1.0)] * len(sizes)
+        if len(sizes) > 1 and sum(each.size for each in sizes) > AT_ONCE:
+            return [found for each in sizes for found in self.counted([each])]
+        masks = np.concatenate(sizes)
         weights = self.weigh(masks & (self.codes >= 0))
         counts = ~np.isnan(weights)
         tied = self._tied(np.where(counts, weights, 0.0), counts)
@@ -69,7 +73,9 @@ class Votes:
         expected = np.where(chosen, tied @ self.right.astype(np.float64) / np.maximum(tied.sum(axis=1), 1), 0.0)
         # candidates are in the order that decides ties: the first one who voted for one of the tied answers
         winner = self.codes[(counts & tied[:, self.codes]).argmax(axis=1)]
-        return float(expected.mean()), float((chosen & self.right[winner]).mean()), float(1 - chosen.mean())
+        ends = np.cumsum([len(each) for each in sizes])[:-1]
+        found = (np.split(each, ends) for each in (expected, chosen & self.right[winner], chosen))
+        return [(float(a.mean()), float(b.mean()), float(1 - c.mean())) for a, b, c in zip(*found, strict=True)]
 
     def _tied(self, weights: Floats, counts: Masks) -> Masks:
         """[subsets, answers] the answers whose sums are the highest, equal as Selector has them equal (math.fsum)."""

@@ -114,7 +114,7 @@ class Selector:
             return Choice(None, None, f"none of {len(pool)} candidates {lacking}")
         votes = tally(counted, summed=rule.summed)
         winner = votes[0].answer
-        best = min((e for e, _ in counted if e.answer == winner), key=lambda e: _merit(e, counted))
+        best, _ = min((each for each in counted if each[0].answer == winner), key=_merit)
         unit = best.source if "confidences" in rule.reads else rule.unit
         said = f"{self.name}: {unit} {votes[0].weight:.4g} from {votes[0].count} of {len(pool)} candidates"
         return Choice(best.path, winner, said, tuple(votes))
@@ -123,8 +123,8 @@ class Selector:
         return self.name + (f" ({self.join})" if self.join else "")
 
 
-def _merit(entry: Entry, counted: Sequence[tuple[Entry, float]]) -> tuple[float, int, tuple[int, ...]]:
-    weight = next(w for e, w in counted if e is entry)
+def _merit(counted: tuple[Entry, float]) -> tuple[float, int, tuple[int, ...]]:
+    entry, weight = counted
     return (-weight, entry.tokens, order(entry.path))
 
 
@@ -143,8 +143,8 @@ def tally(counted: Sequence[tuple[Entry, float]], summed: bool) -> list[Vote]:
         first = min(tied, key=lambda e: (e.tokens, order(e.path)))
         return (-total, first.tokens, order(first.path))
 
-    ranked = sorted(groups, key=rank)
-    return [Vote(answer, len(groups[answer]), -rank(answer)[0]) for answer in ranked]
+    ranked = sorted((rank(answer), answer) for answer in groups)
+    return [Vote(answer, len(groups[answer]), -total) for (total, *_), answer in ranked]
 
 
 @dataclass(frozen=True)

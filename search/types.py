@@ -13,6 +13,7 @@ import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -45,6 +46,7 @@ def lineage(path: Path) -> list[Path]:
     return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
+@lru_cache(maxsize=1 << 16)  # of other problems too: their trees have the same paths
 def order(path: Path) -> tuple[int, ...]:
     """A sort key: numeric, so that 2 comes before 10 and a parent before its children."""
     return tuple(int(part) for part in path.split(".")) if path else ()

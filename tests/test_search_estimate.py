@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search import estimate, resample
-from search.estimate import Estimate, Pool, best_of_k, estimates, expected_max, first, pass_at_k
+from search.estimate import Estimate, Pool, best_of, estimates, expected_max, first, pass_at_k
 from search.select import SELECTORS, Entry, Rule, Selector
 
 RIGHT = {"A", "D"}
@@ -52,15 +52,15 @@ DRAWN = st.lists(
 )
 
 
-def test_best_of_k_gives_the_value_of_the_card() -> None:
+def test_best_of_gives_the_value_of_the_card() -> None:
     """Section 0: y = [1, 0, 1] from the best score down, N = 3, k = 2: (1 * 2 + 0 * 1 + 1 * 0) / 3."""
-    found = best_of_k(np.array([3.0, 2.0, 1.0]), np.array([1.0, 0.0, 1.0]), 2)
+    (found,) = best_of(np.array([3.0, 2.0, 1.0]), np.array([1.0, 0.0, 1.0]), [2])
     assert found == Estimate(pytest.approx(2 / 3), pytest.approx(2 / 3), 0.0)
 
 
 def test_a_tie_in_front_is_split_evenly_and_by_the_rule_goes_to_the_first() -> None:
     """Scores 2, 2, 1 and y = 1, 0, 0 at k = 2: of the three pairs, the tied one is worth a half."""
-    found = best_of_k(np.array([2.0, 2.0, 1.0]), np.array([1.0, 0.0, 0.0]), 2)
+    (found,) = best_of(np.array([2.0, 2.0, 1.0]), np.array([1.0, 0.0, 0.0]), [2])
     assert found == Estimate(pytest.approx((0.5 + 1 + 0) / 3), pytest.approx(2 / 3), 0.0)
 
 

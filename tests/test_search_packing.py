@@ -11,7 +11,7 @@ from fakes import step_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from search.packing import TOKEN_BYTES, packed, rounded, unpack, unpack_all, unpack_tokens
+from search.packing import TOKEN_BYTES, packed, rounded, unpack, unpack_all, unpack_likelihoods, unpack_tokens
 from search.types import Finish, Packed, Step
 
 NAMES = ("logprobs", "certainties", "entropies", "drawn", "confidences")
@@ -220,6 +220,10 @@ def test_steps_unpacked_together_are_as_unpacked_alone(several: list[Step]) -> N
     blobs = [packed(step) for step in several]
     texts, finishes = [step.text for step in several], [step.finish for step in several]
     together = unpack_all(blobs, texts, finishes)
+    ids, logprobs, ends = unpack_likelihoods([blob.tokens for blob in blobs])
+    assert ids.tolist() == [token for step in together for token in step.tokens.tolist()]
+    assert np.array_equal(logprobs, np.concatenate([[], *(step.logprobs for step in together)]), equal_nan=True)
+    assert np.diff(ends, prepend=0).tolist() == [len(step) for step in together]
     assert len(together) == len(several)
     for each, step in zip(together, rounded(several), strict=True):
         same(each, step)

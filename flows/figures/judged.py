@@ -11,7 +11,7 @@ import numpy as np
 from flows.figures.measured import COSTS, Point
 from flows.figures.models import paired_auc
 from search.drive import Outcome
-from search.estimate import Pool, best_of_k
+from search.estimate import Pool, best_of
 from search.select import Entry, Selector
 from search.types import Join, Question, Reading, Trace, Verifier
 
@@ -52,7 +52,7 @@ class Judged:
         pool = Pool.of(entries, lambda answer: right(tree.question, answer))
         weights = pool.weights(Selector("best"))
         spent = [sum(r.passes for r in readings), sum(r.tokens for r in readings)]
-        chances = [best_of_k(weights, pool.hits, k).by_rule for k in range(1, len(pool) + 1)]
+        chances = [each.by_rule for each in best_of(weights, pool.hits, range(1, len(pool) + 1))]
         return [*chances, tree.usage.generated_tokens, *spent]
 
     def auc(self, labelled: Labels) -> float:

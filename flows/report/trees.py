@@ -13,8 +13,8 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from flows.report.document import Branch, TreeOf, Votes
-from search.packing import unpack_all
-from search.types import Finish, Packed, lineage, order
+from search.packing import unpack_likelihoods
+from search.types import lineage, order
 from store import schema
 from store.database import Database
 from store.runs import Run
@@ -98,12 +98,16 @@ def _branches(
     right: Mapping[tuple[int, str], bool],
     words: _Words,
 ) -> Iterator[Branch]:
-    steps = unpack_all([Packed(row.packed, row.extra) for row in rows], [""] * len(rows), [Finish.END] * len(rows))
-    for row, step in zip(rows, steps, strict=True):
+    tokens, logprobs, ends = unpack_likelihoods([row.packed for row in rows])
+    ids, chances = tokens.tolist(), np.exp(logprobs).tolist()
+    unknown = np.cumsum(~np.isfinite(logprobs)).tolist()  # so many up to a token: of imported candidates all may be
+    begin = 0
+    for row, end in zip(rows, ends.tolist(), strict=True):
         text = plain_text(row.text, row.text_zlib)[:LONGEST]
         value, why = scores.get((attempt, row.path), (None, ""))
-        known = bool(np.isfinite(step.logprobs).all())  # of imported candidates they may not be
-        lengths = words.lengths(step.tokens.tolist(), text) if known else ()
+        known = begin < end and unknown[end - 1] == (unknown[begin - 1] if begin else 0)
+        lengths = words.lengths(ids[begin:end], text) if known else ()
+        own, begin = slice(begin, end), end
         yield Branch(
             path=row.path,
             parent=row.parent,
@@ -119,7 +123,7 @@ def _branches(
             logprob=row.logprob,
             certainty=row.certainty,
             lengths=lengths,
-            chances=tuple(np.exp(step.logprobs).tolist()) if lengths else (),
+            chances=tuple(chances[own]) if lengths else (),
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +64,23 @@ def run(
     if kind == ".md":
         text = _summarized(opened, runs, Path(place), resamples)
         return Written(place, () if folder is None else _draw(folder, assembled(opened, runs)), tuple(runs), text)
-    found = assembled(opened, runs)
     command = f"ponderosa report {' '.join(each.id for each in runs)}"
-    _write(Path(place), render(page_of(opened, found, command, remarks=remarks)))
+    with _uncollected():
+        found = assembled(opened, runs)
+        _write(Path(place), render(page_of(opened, found, command, remarks=remarks)))
     return Written(place, () if folder is None else _draw(folder, found), tuple(runs))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: a page's million values are in none, and it would go through them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _named(runs: Sequence[Run]) -> str:
