@@ -301,8 +301,7 @@ def put_fakes() -> None:
 
 def _prepare(job: Job, say: Say) -> None:
     """Puts the probes in. The process ends with the job, so nothing is put back."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, entry._stop)  # as the command does
+    entry.listen()
     if job.model == "fake":
         STRATEGIES["failing"] = Failing
         put_fakes()

@@ -61,3 +61,37 @@ def test_a_process_that_is_not_a_commands_own_is_never_ended() -> None:
     code, seconds, _ = ended("not", "1.5")
     assert code == 143
     assert seconds > 1.5
+
+
+SWALLOWED = """
+import os, signal, sys, time
+from contextlib import nullcontext
+from flows.cli import entry
+from prefect.utilities.engine import capture_sigterm
+
+class Gone:
+    def __del__(self):
+        os.kill(os.getpid(), signal.Signals[sys.argv[2]])
+        for _ in range(1000):
+            time.sleep(0)
+
+def work():
+    with capture_sigterm() if sys.argv[1] == "prefect" else nullcontext():
+        Gone()
+        time.sleep(60)
+
+entry.main(work)
+"""
+
+
+@pytest.mark.parametrize(("whose", "name"), [("ours", "SIGTERM"), ("ours", "SIGINT"), ("prefect", "SIGTERM")])
+def test_a_signal_that_comes_while_an_object_is_destroyed_is_not_lost(whose: str, name: str) -> None:
+    """Python ignores what is raised there."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, whose, name], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.returncode == 128 + signal.Signals[name], done.stderr
+    assert done.stderr == f"ponderosa: {'interrupted' if name == 'SIGINT' else 'terminated'}\n"
+    assert time.monotonic() - began < 50

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 from flows import hurry
 from flows.cli import environment
 from flows.cli.app import app
+
+AGAIN = 0.05  # seconds until a signal that was swallowed is sent again
 
 
 class _Stopped(BaseException):
@@ -22,6 +25,27 @@ def _stop(signum: int, frame: object) -> None:
         signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
     hurry.begin(signum)
     raise _Stopped(signum)
+
+
+def listen() -> None:
+    """From now on a signal to stop raises; one that was raised where nothing can be, as in a destructor or a weak reference's
+    callback, is sent again."""
+    unraisable = sys.unraisablehook
+
+    def hear() -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, _stop)
+
+    def swallowed(what: sys.UnraisableHookArgs) -> None:
+        if (signum := _stopped_by(what.exc_value)) is None:
+            unraisable(what)
+            return
+        if signal.getsignal(signum) is signal.SIG_DFL:  # else it is Prefect's, and stays
+            hear()
+        threading.Timer(AGAIN, os.kill, (os.getpid(), signum)).start()
+
+    hear()
+    sys.unraisablehook = swallowed
 
 
 # what goes on when it is begun again; other verbs begin anew, or have nothing to go on with
@@ -64,8 +88,7 @@ def _explained(error: BaseException) -> BaseException:
 def main(what: Callable[[], object] | None = None) -> None:
     """The entry point: every error that is the user's to mend is one line and an exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _stop)
+    listen()
     hurry.arm()
     try:
         environment.load()
