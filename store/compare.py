@@ -94,8 +94,8 @@ def _results(db: Database, run_id: str) -> dict[str, list[float]]:
     the run was graded: that is no accuracy of 0."""
     names = [name for unit in UNITS.values() for name in unit]
     asked = select(_A.problem_key, _A.verdict, _A.correct, *(_A[name] for name in names)).order_by(_A.position, _A.id)
-    with db.read() as connection:
-        rows = connection.execute(asked.where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))).mappings().all()
+    asked = asked.where(_A.run_id == run_id, _A.status.in_(schema.CLOSED))
+    rows = db.consult(lambda connection: connection.execute(asked).mappings().all())
     if all(row["verdict"] is None for row in rows):
         return {}
     return {row["problem_key"]: [float(bool(row["correct"])), *(_cost(row, unit) for unit in UNITS.values())] for row in rows}

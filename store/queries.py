@@ -63,8 +63,7 @@ def summary(db: Database, run_id: str) -> Summary:
         *(func.coalesce(func.sum(_A[name]), 0.0).label(name) for name in _SUMS),
         func.coalesce(func.sum(_A.seconds), 0.0).label("search_seconds"),
     ).where(_A.run_id == run_id)
-    with db.read() as connection:
-        found = dict(connection.execute(asked).mappings().one())
+    found = dict(db.consult(lambda connection: connection.execute(asked).mappings().one()))
     n, correct = found["problems"], found["correct"]
     if not n:
         raise StoreError(f"there is no run '{run_id}'; find_run gives the nearest ids")
@@ -96,8 +95,7 @@ def attempts(db: Database, run_id: str) -> list[AttemptRow]:
 def costs(db: Database, run_id: str, names: Sequence[str]) -> list[list[float]]:
     """The named entries of the attempts' ledgers, in the order of the run's problems; 0 where an attempt is not closed."""
     asked = select(*(_A[name] for name in names)).where(_A.run_id == run_id).order_by(_A.position, _A.id)
-    with db.read() as connection:
-        return [[float(value or 0) for value in row] for row in connection.execute(asked)]
+    return [[float(value or 0) for value in row] for row in db.consult(lambda connection: connection.execute(asked).all())]
 
 
 def candidates(
@@ -137,8 +135,7 @@ def verifiers(db: Database, run_id: str, closed: bool = False) -> list[str]:
     asked = select(_S.verifier).join_from(schema.score, schema.attempt, _S.attempt_id == _A.id).where(_A.run_id == run_id)
     if closed:
         asked = asked.where(_A.status.in_(schema.CLOSED))
-    with db.read() as connection:
-        return list(connection.scalars(asked.distinct().order_by(_S.verifier)))
+    return list(db.consult(lambda connection: connection.scalars(asked.distinct().order_by(_S.verifier)).all()))
 
 
 # ------------------------------------------------------------------------------------------------------------ internals
