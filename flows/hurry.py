@@ -11,18 +11,21 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 PATIENCE = 9.0  # seconds
 
-_armed = threading.Event()
+_armed, _told = threading.Event(), threading.Event()
+_words: Callable[[int], str] = str
 
 
-def arm() -> None:
-    """Says that this process is a command's own, and may be ended."""
+def arm(words: Callable[[int], str]) -> None:
+    """Says that this process is a command's own, and may be ended. `words`: the line for a signal."""
+    global _words
+    _words = words
     _armed.set()
 
 
@@ -36,6 +39,9 @@ def begin(signum: int) -> None:
 
 def _at_once(signum: int) -> NoReturn:
     """The children too: Prefect's temporary server would live on."""
+    if not _told.is_set():
+        with suppress(OSError):
+            os.write(2, _words(signum).encode())  # past Python's own buffer, which whoever hangs may hold
     for listed in glob.glob("/proc/self/task/*/children"):  # Linux
         with suppress(OSError):
             for child in Path(listed).read_text().split():
@@ -44,8 +50,10 @@ def _at_once(signum: int) -> NoReturn:
 
 
 def end(signum: int) -> NoReturn:
-    """Ends the process, when all is cleaned up. Taking torch down in good order takes seconds where the machine is busy, and is
-    for nobody; Prefect's temporary server, which is a child, is stopped by it."""
+    """Says so, and ends the process, when all is cleaned up. Taking torch down in good order takes seconds where the machine is
+    busy, and is for nobody; Prefect's temporary server, which is a child, is stopped by it."""
+    _told.set()
+    sys.stderr.write(_words(signum))
     if _armed.is_set() and "prefect" not in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -30,7 +30,9 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     for name in [name for name in os.environ if name.startswith("PONDEROSA_") and name != "PONDEROSA_REQUIRE_SANDBOX"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "error")
-    monkeypatch.setattr("flows.hurry.arm", lambda: None)  # it may end the process: that would be all the tests
+    # armed, it may end the process: that would be all the tests
+    monkeypatch.setattr("flows.hurry.arm", lambda words: monkeypatch.setattr("flows.hurry._words", words))
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # put back at the test's end
     environment = dict(os.environ)
 
     def run(*words: str) -> Done:

@@ -16,7 +16,7 @@ import signal, subprocess, sys, time
 from flows import hurry
 hurry.PATIENCE = 0.5
 if sys.argv[1] == "armed":
-    hurry.arm()
+    hurry.arm("told {}\\n".format)
 child = subprocess.Popen(["sleep", "60"])
 print(child.pid, flush=True)
 hurry.begin(signal.SIGTERM)
@@ -26,8 +26,8 @@ hurry.end(signal.SIGTERM)
 """
 
 
-def ended(*arguments: str) -> tuple[int, float, bool]:
-    """The exit code, the seconds it took, and whether the child lives on."""
+def ended(*arguments: str) -> tuple[int, str, float, bool]:
+    """The exit code, what it said, the seconds it took, and whether the child lives on."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     command, began = [sys.executable, "-c", CODE, *arguments], time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
@@ -35,7 +35,7 @@ def ended(*arguments: str) -> tuple[int, float, bool]:
     until = time.monotonic() + 5
     while (lives := _lives(done.stdout.strip())) and time.monotonic() < until:
         time.sleep(0.05)  # a signal is on its way when its sender has ended
-    return done.returncode, seconds, lives
+    return done.returncode, done.stderr, seconds, lives
 
 
 def _lives(pid: str) -> bool:
@@ -47,18 +47,18 @@ def _lives(pid: str) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
 def test_cleaning_up_that_hangs_is_ended_with_the_signals_code_and_no_child_is_left() -> None:
-    code, seconds, lives = ended("armed", "60")
-    assert (code, lives) == (128 + signal.SIGTERM, False)
+    code, said, seconds, lives = ended("armed", "60")
+    assert (code, said, lives) == (128 + signal.SIGTERM, "told 15\n", False)
     assert seconds < 50
 
 
 def test_cleaning_up_that_ends_by_itself_ends_with_the_same_code() -> None:
-    assert ended("armed", "0.1")[0] == 143
+    assert ended("armed", "0.1")[:2] == (143, "told 15\n")
 
 
 def test_a_process_that_is_not_a_commands_own_is_never_ended() -> None:
     """Tests and notebooks raise KeyboardInterrupt in the work, and live on."""
-    code, seconds, _ = ended("not", "1.5")
+    code, _, seconds, _ = ended("not", "1.5")
     assert code == 143
     assert seconds > 1.5
 

@@ -18,7 +18,7 @@ from command import Command
 from postgres import PASSWORD, Postgres
 from sqlalchemy import select
 
-from flows import launch, tables, versions, work
+from flows import hurry, launch, tables, versions, work
 from flows.parts import spec
 from search.drive import Diverged
 from search.strategies import beam
@@ -26,7 +26,7 @@ from search.types import RunSpec
 from store import queries, schema
 from store.database import open_database
 from store.errors import StoreError, Unavailable
-from store.leases import Held, Lease, claim
+from store.leases import Held, Lease, claim, is_dead
 from store.runs import find_run, sessions
 from store.views import VIEWS
 
@@ -366,12 +366,16 @@ def test_a_run_under_prefect_that_is_stopped_ends_in_seconds_without_its_traceba
     began = time.monotonic()
     out, err = running.communicate(timeout=600)
     assert running.returncode == 128 + stop, err
-    assert time.monotonic() - began < 30
+    took = time.monotonic() - began
+    assert took < 30
     assert "Traceback" not in out + err, err
     assert err.splitlines()[-1].endswith("goes on from here")
     assert [line for line in err.splitlines() if "word" not in line and "problems" not in line][:-1] == []
-    assert ask(tmp_path / "a.db", "select distinct owner from lease") == [("",)]
-    assert ask(tmp_path / "a.db", "select status from run") == [("interrupted",)]
+    if took < hurry.PATIENCE:
+        assert ask(tmp_path / "a.db", "select distinct owner from lease") == [("",)]
+        assert ask(tmp_path / "a.db", "select status from run") == [("interrupted",)]
+    else:  # the machine was too busy: it was ended, and whoever goes on finds its lease free
+        assert all(not owner or is_dead(owner) for (owner,) in ask(tmp_path / "a.db", "select owner from lease"))
     assert children_at(tmp_path) == []
 
 

@@ -55,11 +55,10 @@ GOES_ON = {
 }
 
 
-def _say_stopped(signum: int) -> None:
+def _last_words(signum: int) -> str:
     how = "interrupted" if signum == signal.SIGINT else "terminated"
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    sys.stderr.write(f"ponderosa: {how}{GOES_ON[verb] + ' from here' if verb in GOES_ON else ''}\n")
-    hurry.end(signum)
+    return f"ponderosa: {how}{GOES_ON[verb] + ' from here' if verb in GOES_ON else ''}\n"
 
 
 def _stopped_by(error: BaseException | None) -> int | None:
@@ -89,17 +88,17 @@ def main(what: Callable[[], object] | None = None) -> None:
     """The entry point: every error that is the user's to mend is one line and an exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
     listen()
-    hurry.arm()
+    hurry.arm(_last_words)
     try:
         environment.load()
         app(prog_name="ponderosa") if what is None else what()
     except _Stopped as stop:
-        _say_stopped(int(stop.args[0]))
+        hurry.end(int(stop.args[0]))
     except SystemExit as end:
         _end(end)
     except BaseException as error:
         if (signum := _stopped_by(error)) is not None:
-            _say_stopped(signum)
+            hurry.end(signum)
         error = _explained(error)
         exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)
         if os.environ.get("PONDEROSA_DEBUG") or exits is None:
