@@ -145,6 +145,10 @@ def _check(sql: str, parameters: Mapping[str, Value], seconds: float) -> None:
         raise QueryError(f"a query is one SELECT, WITH ... SELECT or VALUES: {said}")
     if "\x00" in sql:
         raise QueryError("the query has a NUL character")
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:  # of bytes on the command line or in a pipe that are no text
+        raise QueryError(f"the query is not UTF-8, from character {error.start + 1} on") from error
     for name in parameters:
         if not re.search(rf":{re.escape(name)}\b", sql):
             raise QueryError(f"the query has no parameter ':{name[:80]}'")

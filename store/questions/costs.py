@@ -122,6 +122,7 @@ GROUP BY attempt.run_id
         "share": Col("of what the models and the store took; waiting is not counted", "share"),
     },
     make=_phases,
+    needs="finished problems",
     computed="a row a phase, and each one's share",
 )
 
@@ -165,6 +166,7 @@ GROUP BY attempt.run_id
         "share": Col("of all generated tokens", "share"),
     },
     make=_fates,
+    needs="finished problems whose generated tokens were counted",
     computed="a row a fate, others as what is left, and each one's share",
 )
 
@@ -197,6 +199,7 @@ ORDER BY run, place
         "verdict": Col("of what was chosen"),
     },
     make=lambda asked: with_names(asked, asked.rows()),
+    needs="finished problems whose seconds were measured",
     computed="nothing but the runs' names",
 )
 
