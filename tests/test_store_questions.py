@@ -379,6 +379,16 @@ def test_costs_and_fates_add_up(db: Database) -> None:
     assert [row["seconds"] for row in ask(db, "slow", run)] == [4.0]
 
 
+def test_of_candidates_of_which_nobody_says_what_was_chosen_that_is_not_known(db: Database) -> None:
+    """As of a file that was imported without it: not that nothing was."""
+    tried = Tried([Step("0", "a", answer="right"), Step("1", "b", answer="b")], None, verdict=None)
+    fates = {row["fate"]: (row["tokens"], row["share"]) for row in ask(db, "tokens", write(db, spec(), {"p0": tried}))}
+    assert fates["chosen"] == fates["others"] == (None, None)
+    nothing = Tried(tried.steps, None)  # a search that came to no choice, and was graded so
+    fates = {row["fate"]: row["tokens"] for row in ask(db, "tokens", write(db, spec(seed=1), {"p0": nothing}))}
+    assert (fates["chosen"], fates["others"]) == (0, 20)
+
+
 def test_failures_are_named_with_their_errors(db: Database) -> None:
     run = write(db, spec("greedy"), {"p0": Tried([], None, status="failed", error="it broke"), "p1": POOLS["p1"]})
     [row] = ask(db, "failed", run)

@@ -148,7 +148,8 @@ TOKENS = Question(
     says="Chosen: all steps of what was chosen. Others: solutions that were not, and steps that led nowhere. Aside: what a "
     "strategy asked on the way, such as plans and comparisons.",
     sql=f"""
-SELECT attempt.run_id AS run, sum(attempt.generated_tokens) AS total, coalesce(sum(solution.tokens), 0) AS chosen,
+SELECT attempt.run_id AS run, sum(attempt.generated_tokens) AS total,
+       CASE WHEN count(attempt.path) + count(attempt.verdict) > 0 THEN coalesce(sum(solution.tokens), 0) END AS chosen,
        sum(attempt.pruned_tokens) AS pruned, sum(attempt.cancelled_tokens) AS cancelled,
        coalesce(max(asked.tokens), 0) AS aside
 FROM attempt LEFT JOIN solution ON solution.attempt_id = attempt.id AND solution.path = attempt.path
