@@ -46,6 +46,8 @@ def _tell(question: Question, runs: Sequence[Run], rows: Sequence[Row], aloud: b
     if missing:
         some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         said(f"not in the answer, for want of {question.needs}: {some}")
+    if question.wants and not rows:
+        said(f"there is no answer, for want of {question.wants}")
     if aloud and rests_on_few(rows):
         said(SAYS_LITTLE)
 
@@ -66,9 +68,14 @@ def runs_of(opened: Database, wanted: Sequence[str]) -> list[Run]:
 def told(question: Question, rows: Sequence[Row]) -> tuple[list[str], list[tuple[str | None, ...]]]:
     """Columns and cells for a person: intervals with their values, columns of which nothing is known left out."""
     ends = {end for column in question.columns.values() for end in (column.low, column.high)}
-    known = [name for name in question.columns if name not in ends and any(row[name] is not None for row in rows)]
+    known = [name for name in question.columns if name not in ends and _known(rows, name)]
     titles = question.titles(rows)
     return [titles.get(name, name) for name in known], [tuple(_cell(question, row, name) for name in known) for row in rows]
+
+
+def _known(rows: Sequence[Row], name: str) -> bool:
+    """Whether a column is shown: one of an answer without rows is."""
+    return not rows or any(row[name] is not None for row in rows)
 
 
 def _cell(question: Question, row: Mapping[str, object], name: str) -> str | None:

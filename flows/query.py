@@ -15,7 +15,7 @@ from store.readonly import Row, Value, selecting, tables
 
 FORMATS = ("table", "csv", "jsonl", "parquet", "markdown")
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".md": "markdown", ".txt": "table"}
-SHOWN = 100  # rows of a table, unless told otherwise
+SHOWN = 100  # rows of a table that goes to no file, unless told otherwise
 
 
 def run(
@@ -55,6 +55,8 @@ def write(
 ) -> None:
     """Writes the rows to the file, else to standard output."""
     if not file:
+        if format == "table" and limit is None:
+            limit = SHOWN
         for text in _text(columns, rows, format, limit, spreadsheet, sys.stdout.isatty()):
             sys.stdout.write(text)
         return
@@ -130,14 +132,14 @@ def _text(
     columns: Sequence[str], rows: Iterable[Row], format: str, limit: int | None, spreadsheet: bool, terminal: bool
 ) -> Iterator[str]:
     if format == "table":
-        return _table(columns, rows, SHOWN if limit is None else limit)
+        return _table(columns, rows, limit)
     rows = islice(rows, limit)
     if format == "csv":
         return sinks.csv_lines(columns, rows, spreadsheet, terminal)
     return sinks.json_lines(columns, rows, terminal) if format == "jsonl" else sinks.markdown_lines(columns, rows)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Row], limit: int) -> Iterator[str]:
+def _table(columns: Sequence[str], rows: Iterable[Row], limit: int | None) -> Iterator[str]:
     """Aligned columns, numbers to the right; the last line says whether there are more rows."""
     rows = iter(rows)
     kept = list(islice(rows, limit))

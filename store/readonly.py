@@ -117,6 +117,7 @@ ORDER BY tables.table_type <> 'VIEW', columns.table_name, columns.ordinal_positi
 _LISTING["postgres"] = _LISTING["postgresql"]
 # what comes before the first word
 _START = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*(\w*)", re.DOTALL)
+_PLAIN = (type(None), bool, int, float, str, bytes)
 _UNKNOWN = re.compile(r'no such (?:column|table): ([\w.]+)|(?:column|relation) "?([\w.]+)"? does not exist')
 
 
@@ -145,9 +146,17 @@ def _check(sql: str, parameters: Mapping[str, Value], seconds: float) -> None:
         raise QueryError(f"a query is one SELECT, WITH ... SELECT or VALUES: {said}")
     if "\x00" in sql:
         raise QueryError("the query has a NUL character")
-    for name in parameters:
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:  # of bytes on the command line or in a pipe that are no text
+        raise QueryError(f"the query is not UTF-8, from character {error.start + 1} on") from error
+    for name, value in parameters.items():
         if not re.search(rf":{re.escape(name)}\b", sql):
             raise QueryError(f"the query has no parameter ':{name[:80]}'")
+        if type(value) not in _PLAIN:  # a number of numpy's too: neither database would know it
+            raise QueryError(f"':{name}' must be None, a bool, int, float, str or bytes, not {type(value).__name__}")
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise QueryError(f"':{name}' must fit into 64 bits, not {str(value)[:40]}; give it as a text or a float")
 
 
 def _unique(columns: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from asked import samples, spec, write
+from asked import Tried, samples, spec, write
 from command import Command
 
 from flows.asking import SAYS_LITTLE, told
@@ -43,7 +43,8 @@ def test_every_verb_answers_in_json_what_python_gets(name: str, made: tuple[str,
     with open_database("made.db") as db:
         rows = QUESTIONS[name].ask(db, made)
     few = [SAYS_LITTLE] * rests_on_few(rows)
-    assert (done.code, done.err.splitlines()) == (0, few)
+    none = f"not in the answer, for want of {QUESTIONS[name].needs}: {', '.join(made)}"
+    assert (done.code, done.err.splitlines()) == (0, [none] if name == "trend" else few)
     assert [json.loads(line) for line in done.out.splitlines()] == json.loads(json.dumps(rows))
 
 
@@ -63,6 +64,30 @@ def test_what_a_reader_should_know_is_beside_an_answer_that_goes_to_a_program(tm
     assert json.loads(done.out)["run"] == newer
     assert done.err.splitlines() == [f"2 runs have the name 'greedy': {newer}, the newest, is taken", SAYS_LITTLE]
     assert ponderosa("ask", "accuracy", newer, "--quiet", "--json", "-d", "made.db").err == ""
+
+
+def test_an_answer_without_rows_says_why(made: tuple[str, str], tmp_path: Path, ponderosa: Command) -> None:
+    with open_database(tmp_path / "made.db") as db:
+        other = write(db, spec(n=2, problems="other"), {"p9": samples(("right", None), chosen=0)}, "other").id
+        empty = write(db, spec(n=3), {"p0": Tried([], None, dict.fromkeys(("generated_tokens",), None), status="pending")}).id
+    says = "there is no answer, for want of"
+    for name, runs, said in (
+        ("pairs", made[:1], f"{says} two runs over the same problems of which both have finished and graded some"),
+        ("pairs", (made[0], other), f"{says} two runs over the same problems of which both have finished and graded some"),
+        ("best", (empty,), f"{says} a run that was graded and whose generated tokens were counted"),
+        ("pass-at-k", (empty,), f"not in the answer, for want of solutions that are judged: {empty}"),
+        ("tokens", (empty,), f"not in the answer, for want of finished problems whose generated tokens were counted: {empty}"),
+    ):
+        for format in ("table", "csv"):
+            done = ponderosa("ask", name, *runs, "--format", format, "-d", "made.db")
+            assert (done.code, done.err) == (0, f"{said}\n"), (name, runs)
+    done = ponderosa("ask", "failed", made[0], "-d", "made.db")
+    assert (done.code, done.err) == (0, ""), "none is an answer"
+
+
+def test_an_answer_without_rows_has_its_columns(made: tuple[str, str], ponderosa: Command) -> None:
+    head = ponderosa("ask", "failed", made[0], "--format", "markdown", "-d", "made.db").out.splitlines()
+    assert head == ["| run | name | problem | attempt | status | tries | verdict | error |", "|" + " --- |" * 8]
 
 
 def test_a_table_shows_intervals_with_their_values(made: tuple[str, str], ponderosa: Command) -> None:

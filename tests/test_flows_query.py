@@ -76,6 +76,14 @@ def test_a_table_has_100_rows_unless_more_are_asked_for(ask: Command) -> None:
     assert len(ask(many, "--limit", "5", "--json").out.splitlines()) == 5
 
 
+def test_a_table_in_a_file_has_all_rows(ask: Command, tmp_path: Path) -> None:
+    many = "WITH RECURSIVE a(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM a WHERE x < 150) SELECT x FROM a"
+    assert ask(many, "-o", "all.txt").code == 0
+    assert (tmp_path / "all.txt").read_text().splitlines()[-2:] == ["150", "(150 rows)"]
+    assert ask(many, "-o", "some.txt", "--limit", "5").code == 0
+    assert len((tmp_path / "some.txt").read_text().splitlines()) == 7
+
+
 def test_markdown_has_no_marks_of_a_models(ask: Command) -> None:
     done = ask("SELECT '<script>|[a](javascript:b)' || char(10) || '# `c`' AS a, 2 AS b", "--format", "markdown")
     assert done.out == "| a | b |\n| --- | --- |\n| &lt;script&gt;\\|\\[a\\](javascript:b) \\# \\`c\\` | 2 |\n"
@@ -178,6 +186,7 @@ def test_without_sql_it_lists_what_there_is_to_ask(ask: Command) -> None:
         (["SELECT 1", "-o", "/dev/null", "--format", "csv", "--force"], 2, "'/dev/null' is no file; name another place"),
         (["SELECT 1", "--seconds", "0"], 2, "above 0"),
         (["SELECT 1", "--param", "a=1"], 2, "no parameter ':a'"),
+        (["SELECT '\udcff'"], 2, "the query is not UTF-8, from character 9 on"),
         (["SELECT 1", "--json", "--format", "csv"], 2, "--json is --format jsonl"),
         (
             ["WITH RECURSIVE a(x) AS (SELECT 1 UNION ALL SELECT 1 FROM a) SELECT count(*) FROM a", "--seconds", "0.3"],
@@ -213,6 +222,28 @@ def test_a_reader_that_leaves_ends_it_quietly(database: Path) -> None:
         assert process.wait(20) == 128 + signal.SIGPIPE
         assert process.stderr.read() == b""
     assert sorted(os.listdir(database.parent)) == ["runs.db", "runs.db-turn"]
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1 AS x", "WITH RECURSIVE a(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM a) SELECT x FROM a"]
+)
+def test_a_disk_that_is_full_where_the_rows_go_is_one_line(database: Path, sql: str) -> None:
+    """At once, and when what was held is written at the end."""
+    command = [sys.executable, "-m", "flows.cli", "query", sql, "-d", str(database)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (74, b"ponderosa: cannot write: No space left on device\n")
+
+
+def test_streams_that_are_closed_are_none_to_write_to(database: Path) -> None:
+    command = f"{sys.executable} -m flows.cli query 'SELECT missing' -d {database} "
+    for closed, says in ((">&-", b"ponderosa: no such column: missing"), ("<&- >&- 2>&-", b"")):
+        done = subprocess.run(
+            command + closed, shell=True, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60
+        )
+        assert (done.returncode, done.stderr[: len(says) or None]) == (2, says)
 
 
 # -------------------------------------------------------------------------------------------------------------- Parquet

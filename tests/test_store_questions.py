@@ -215,6 +215,22 @@ def test_of_several_right_solutions_the_one_that_stayed_longest_was_lost(db: Dat
     assert (row["how"], row["path"], row["step"], row["right_solutions"]) == ("outvoted", "1.0", 2, 2)
 
 
+def test_of_right_solutions_that_came_as_far_one_with_a_score_was_lost(db: Database) -> None:
+    """The databases do not agree on where NULL is in an order."""
+    tree = Tried(
+        [
+            Step("0", "a", answer="right", state="merged"),
+            Step("1", "b", answer="right", value=0.2, state="pruned"),
+            Step("2", "c", answer="b", value=0.8),
+        ],
+        "2",
+    )
+    run = write(db, spec("beam"), {"p0": tree})
+    [row] = ask(db, "lost", run)
+    assert (row["how"], row["path"], row["margin"]) == ("pruned", "1", pytest.approx(-0.6))
+    assert [row["how"] for row in ask(db, "losses", run) if row["lost"]] == ["pruned"]
+
+
 WAY = steps("one", "two", "three")
 TREES = {
     "pruned": [
@@ -363,6 +379,16 @@ def test_costs_and_fates_add_up(db: Database) -> None:
     assert [row["seconds"] for row in ask(db, "slow", run)] == [4.0]
 
 
+def test_of_candidates_of_which_nobody_says_what_was_chosen_that_is_not_known(db: Database) -> None:
+    """As of a file that was imported without it: not that nothing was."""
+    tried = Tried([Step("0", "a", answer="right"), Step("1", "b", answer="b")], None, verdict=None)
+    fates = {row["fate"]: (row["tokens"], row["share"]) for row in ask(db, "tokens", write(db, spec(), {"p0": tried}))}
+    assert fates["chosen"] == fates["others"] == (None, None)
+    nothing = Tried(tried.steps, None)  # a search that came to no choice, and was graded so
+    fates = {row["fate"]: row["tokens"] for row in ask(db, "tokens", write(db, spec(seed=1), {"p0": nothing}))}
+    assert (fates["chosen"], fates["others"]) == (0, 20)
+
+
 def test_failures_are_named_with_their_errors(db: Database) -> None:
     run = write(db, spec("greedy"), {"p0": Tried([], None, status="failed", error="it broke"), "p1": POOLS["p1"]})
     [row] = ask(db, "failed", run)
@@ -448,8 +474,19 @@ def test_seeds_are_told_apart_from_configurations(db: Database) -> None:
     assert rows[0]["spread"] == pytest.approx(0.6)
     assert rows[0]["p"] == ask(db, "pairs", *runs)[0]["p"] == 2 / 2**6
     assert (rows[2]["spread"], rows[2]["p"]) == (None, None)
+    assert ask(db, "seeds", *runs, alone, *runs) == rows, "a run that is named twice is no seed of itself"
     third = write(db, spec(n=1, seed=2), answered("1100000000"))
     assert ask(db, "seeds", *runs, third)[0]["p"] == pytest.approx(math.exp(-12 / 2))
+
+
+def test_the_tests_of_several_configurations_are_corrected_for_their_number(db: Database) -> None:
+    """By Holm: of two, the smaller p is doubled; one without a second seed is not counted."""
+    first = [write(db, spec(n=1, seed=s), answered(r)) for s, r in enumerate(("1100000000", "1111111100"))]
+    second = [write(db, spec(n=2, seed=s), answered(r)) for s, r in enumerate(("1100000000", "1110000000"))]
+    alone = write(db, spec(n=3), answered("1100000000"))
+    rows = ask(db, "seeds", *first, *second, alone)
+    assert [row["p"] for row in rows] == [2 / 2**6] * 2 + [1.0] * 2 + [None]
+    assert [row["p_holm"] for row in rows] == [4 / 2**6] * 2 + [1.0] * 2 + [None]
 
 
 def test_the_trend_is_of_slots_in_their_order_and_in_pairs(db: Database) -> None:
@@ -494,9 +531,11 @@ def test_a_run_id_that_is_none_never_gets_into_the_sql() -> None:
 def test_numbers_of_both_databases_are_pythons() -> None:
     from decimal import Decimal
 
-    found = [plain(each) for each in (Decimal(3), Decimal("3.0"), Decimal("2.5"), float("nan"), True, "x", None)]
-    assert found == [3, 3.0, 2.5, None, True, "x", None]
-    assert [type(each) for each in found[:2]] == [int, float]
+    found = [
+        plain(each) for each in (Decimal(3), Decimal("3.0"), Decimal("0E-20"), Decimal("2.5"), float("nan"), True, "x", None)
+    ]
+    assert found == [3, 3.0, 0.0, 2.5, None, True, "x", None]
+    assert [type(each) for each in found[:3]] == [int, float, float]
 
 
 # ----------------------------------------------------------------------------------------------------------- statistics

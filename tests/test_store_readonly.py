@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from postgres import Postgres
 from sqlalchemy import text
@@ -173,6 +174,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(filled: str) -> None:
     [
         ("SELECT :a", {}, r"parameter '?:a\b"),
         ("SELECT 1", {"b": 1}, "the query has no parameter ':b'"),
+        ("SELECT :a", {"a": 2**63}, "':a' must fit into 64 bits, not 9223372036854775808"),
+        ("SELECT :a", {"a": np.int64(1)}, "':a' must be None, a bool, int, float, str or bytes, not int64"),
         ("SELEC 1", {}, "a query is one SELECT, WITH ... SELECT or VALUES: it begins with 'SELEC'"),
         ("SELECT FROM WHERE", {}, "syntax error"),
     ],

@@ -19,7 +19,7 @@ def query(
     format: Annotated[str, typer.Option(help="table, csv, jsonl, parquet or markdown. On a terminal table, else csv.")] = "",
     output: Annotated[str, typer.Option("--output", "-o", help="A file; its ending is its format.")] = "",
     param: Annotated[list[str], typer.Option(help="NAME=VALUE, of a :NAME in the SQL; repeat.")] = [],  # noqa: B006
-    limit: Annotated[int | None, typer.Option(help="Rows at most; a table has 100.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Rows at most; a table has 100, in a file all.", min=1)] = None,
     seconds: Annotated[float, typer.Option(help="The database may work on it.")] = 30.0,
     spreadsheet: Annotated[bool, typer.Option("--spreadsheet", help="CSV for a spreadsheet: no text is a formula.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over the file.")] = False,
@@ -76,7 +76,7 @@ def _verb(name: str, about: str) -> None:
         wanted: RunsArgument = ["latest"],  # noqa: B006
         format: FormatOption = "",
         output: Annotated[str, typer.Option("--output", "-o", help="A file; its ending is its format.")] = "",
-        limit: Annotated[int | None, typer.Option(help="Rows at most; a table has 100.", min=1)] = None,
+        limit: Annotated[int | None, typer.Option(help="Rows at most; a table has 100, in a file all.", min=1)] = None,
         force: Annotated[bool, typer.Option("--force", help="Write over the file.")] = False,
         sql: Annotated[bool, typer.Option("--sql", help="Print the SQL that the answer is computed from.")] = False,
         json: JsonOption = False,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
 
 from flows import hurry
 from flows.cli import environment
 from flows.cli.app import app
+
+if TYPE_CHECKING:
+    from store.errors import StoreError
 
 AGAIN = 0.05  # seconds until a signal that was swallowed is sent again
 
@@ -74,7 +80,10 @@ def _stopped_by(error: BaseException | None) -> int | None:
 
 
 def _explained(error: BaseException) -> BaseException:
-    """A database driver's error in the store's words."""
+    """A database driver's error in the store's words, and a disk's, which is full where standard output goes to."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        _to_nobody(sys.stdout)
+        return _unwritten(error)
     if not type(error).__module__.startswith("sqlalchemy."):
         return error
     from sqlalchemy.exc import DBAPIError
@@ -84,9 +93,27 @@ def _explained(error: BaseException) -> BaseException:
     return explained(error, "in use", "use") if isinstance(error, DBAPIError) else error
 
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _unwritten(error: OSError) -> StoreError:
+    from store.errors import WriteError
+
+    at = f" '{error.filename}'" if error.filename else ""
+    return WriteError(f"cannot write{at}: {error.strerror}")
+
+
+def _open_streams() -> None:
+    """A stream that is closed (`>&-`) is one to nobody: else what is opened first would take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
 def main(what: Callable[[], object] | None = None) -> None:
     """The entry point: every error that is the user's to mend is one line and an exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings are not the user's to mend
+    _open_streams()
     listen()
     hurry.arm(_last_words)
     try:
@@ -115,10 +142,21 @@ def _end(end: SystemExit) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _leave_quietly()
+    except OSError as error:
+        _to_nobody(sys.stdout)
+        unwritten = _unwritten(error)
+        sys.stderr.write(f"ponderosa: {unwritten}\n")
+        raise SystemExit(unwritten.exit_code) from None
     raise end
 
 
 def _leave_quietly() -> None:
     """Whoever read standard output has closed it, as `head` does: that is no error, and the rest is for nobody."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _to_nobody(sys.stdout)
     raise SystemExit(128 + signal.SIGPIPE)
+
+
+def _to_nobody(stream: TextIO) -> None:
+    """What it still holds is written to nobody when the process ends, and no error comes of it."""
+    with suppress(OSError, ValueError):  # a test's stream has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -79,7 +79,7 @@ def _told(opened: Database, question: Question, runs: Sequence[Run]) -> Iterator
     columns, cells = told(question, rows)
     places = [i for i, name in enumerate(columns) if name not in ("run", "problem_set")]
     kept = [tuple(row[i] for i in places) for row in islice(cells, ROWS)]
-    yield f"\n```\n$ ponderosa ask {question.name} RUN...\n{_table([columns[i] for i in places], kept)}"
+    yield f"\n```\n$ ponderosa ask {question.name} RUN...\n{_table([columns[i] for i in places], kept) if rows else ''}"
     yield f"({len(rows):,} rows)\n```\n" if rows else "(no rows)\n```\n"
 
 

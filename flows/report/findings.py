@@ -279,7 +279,7 @@ def _seeds(answers: Answers) -> Finding | None:
         return None
     if not tests:
         return Finding(asks, "Not known: every configuration was run with one seed. Run it again with --seed 1.", "seeds")
-    differ = [row for row in tests if row["p"] < LEVEL / len(tests)]
+    differ = [row for row in tests if row["p_holm"] < LEVEL]
     widest = max(tests, key=lambda row: row["spread"])
     told = (
         f"{len(differ)} of {len(tests)} configurations differ between seeds by more than chance"

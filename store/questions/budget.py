@@ -83,6 +83,7 @@ BEST = Question(
         "alike": Col(f"their names, the most accurate first; of more than {NAMED} the others are counted"),
     },
     make=_best,
+    wants="a run that was graded and whose generated tokens were counted",
     computed="the most accurate run within each budget, and tests of it against the others",
 )
 

@@ -122,6 +122,7 @@ GROUP BY attempt.run_id
         "share": Col("of what the models and the store took; waiting is not counted", "share"),
     },
     make=_phases,
+    needs="finished problems",
     computed="a row a phase, and each one's share",
 )
 
@@ -147,7 +148,8 @@ TOKENS = Question(
     says="Chosen: all steps of what was chosen. Others: solutions that were not, and steps that led nowhere. Aside: what a "
     "strategy asked on the way, such as plans and comparisons.",
     sql=f"""
-SELECT attempt.run_id AS run, sum(attempt.generated_tokens) AS total, coalesce(sum(solution.tokens), 0) AS chosen,
+SELECT attempt.run_id AS run, sum(attempt.generated_tokens) AS total,
+       CASE WHEN count(attempt.path) + count(attempt.verdict) > 0 THEN coalesce(sum(solution.tokens), 0) END AS chosen,
        sum(attempt.pruned_tokens) AS pruned, sum(attempt.cancelled_tokens) AS cancelled,
        coalesce(max(asked.tokens), 0) AS aside
 FROM attempt LEFT JOIN solution ON solution.attempt_id = attempt.id AND solution.path = attempt.path
@@ -165,6 +167,7 @@ GROUP BY attempt.run_id
         "share": Col("of all generated tokens", "share"),
     },
     make=_fates,
+    needs="finished problems whose generated tokens were counted",
     computed="a row a fate, others as what is left, and each one's share",
 )
 
@@ -197,6 +200,7 @@ ORDER BY run, place
         "verdict": Col("of what was chosen"),
     },
     make=lambda asked: with_names(asked, asked.rows()),
+    needs="finished problems whose seconds were measured",
     computed="nothing but the runs' names",
 )
 

@@ -30,13 +30,13 @@ def _minus(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
 
 
-# of each attempt that chose wrong, the right solution that came furthest
+# of each attempt that chose wrong, the right solution that came furthest; PostgreSQL would have those without a score first
 _FURTHEST = """
       SELECT solution.attempt_id, solution.path, solution.steps AS step, solution.state, solution.value AS score,
              solution.answer,
              row_number() OVER (PARTITION BY solution.attempt_id ORDER BY
                  CASE WHEN solution.state IN ('finished', 'live') THEN 0 ELSE 1 END, solution.steps DESC,
-                 solution.value DESC, solution.number) AS place
+                 CASE WHEN solution.value IS NULL THEN 1 ELSE 0 END, solution.value DESC, solution.number) AS place
       FROM solution
       WHERE solution.correct AND solution.attempt_id IN (
           SELECT attempt.id FROM attempt
@@ -160,6 +160,7 @@ ORDER BY runs.run, lost.state
         "preferred": Col("of those: the verifier gave the wrong one more", "count"),
     },
     make=_losses,
+    needs="finished problems that were graded",
     computed="a row a way, means, and the Wilson interval of each share",
 )
 

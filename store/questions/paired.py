@@ -112,6 +112,7 @@ PAIRS = Question(
         "passes_high": Col("of the 95% interval (bootstrap over problems)", "number"),
     },
     make=_pairs,
+    wants="two runs over the same problems of which both have finished and graded some",
     computed=f"differences, ratios and a paired bootstrap over problems ({RESAMPLES:,} resamples, seed 0); McNemar's "
     f"test; Holm's correction",
 )
@@ -124,7 +125,13 @@ def _seeds(asked: Asked) -> list[Row]:
         if any(row["verdict"] is not None for row in found[run.id]):
             results[run.id] = {row["problem"]: row["correct"] for row in found[run.id]}
             groups[replace(run.spec, seed=0).id].append(run)
-    return [{**row, "configuration": i} for i, runs in enumerate(groups.values(), start=1) for row in _of_group(runs, results)]
+    told = [_of_group(runs, results) for runs in groups.values()]
+    # all configurations that are asked about at once are one family of tests
+    tested = [rows for rows in told if rows[0]["p"] is not None]
+    for rows, p in zip(tested, stats.holm([rows[0]["p"] for rows in tested]), strict=True):
+        for row in rows:
+            row["p_holm"] = p
+    return [{**row, "configuration": i} for i, rows in enumerate(told, start=1) for row in rows]
 
 
 def _of_group(runs: Sequence[Run], results: dict[str, dict[str, int]]) -> list[Row]:
@@ -163,8 +170,8 @@ SEEDS = Question(
     title="Seeds",
     asks="Did the seed matter?",
     says="Runs that differ in the seed alone. A small p says that the seeds differ by more than chance on the same "
-    "problems; a spread "
-    "within the intervals does not. A run with one seed says nothing about it.",
+    "problems; a spread within the intervals does not. p (Holm) is corrected for the number of configurations that have "
+    "several. A run with one seed says nothing about it.",
     sql=_RESULTS,
     columns={
         **RUN,
@@ -176,11 +183,13 @@ SEEDS = Question(
         "high": Col("of the 95% interval (Wilson)", "share"),
         "spread": Col("highest accuracy of its seeds minus the lowest, over the problems that all have", "share"),
         "p": Col("of Cochran's Q, of two seeds McNemar's exact test: no seed is better than another", "share"),
+        "p_holm": Col("corrected for the number of configurations with several seeds (Holm)", "share"),
         "configuration": Col("of the run, here: the same number where the seed alone differs", "id"),
     },
     make=_seeds,
+    needs="finished problems that were graded",
     computed="accuracies with Wilson intervals, their spread, and Cochran's Q (of two seeds McNemar's exact test) over the "
-    "problems that all seeds have finished",
+    "problems that all seeds have finished; Holm's correction",
 )
 
 __all__ = ["PAIRS", "SEEDS", "compared", "sets_of", "tied_with"]

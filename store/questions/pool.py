@@ -62,6 +62,7 @@ ORDER BY 1, 2, 3
         "full": Col("of them with k solutions or more; where it falls, the curve levels off for want of solutions", "count"),
     },
     make=_pass_at_k,
+    needs="solutions that are judged",
     computed="pass@k of each kind of problem (n, c), its mean, and a bootstrap over problems (2,000 resamples, seed 0); "
     "Wilson's interval where each problem has 0 or 1, or all are alike",
 )
@@ -114,6 +115,7 @@ GROUP BY attempt.run_id
         "never": Col("share of problems without a right solution", "share"),
     },
     make=_gap,
+    needs="finished problems whose solutions are judged",
     computed="shares of the problems, recovered, and the Wilson interval of lost",
 )
 
@@ -159,6 +161,7 @@ GROUP BY attempt.run_id
         "answers_share": Col("different answers / solutions", "share"),
     },
     make=_diversity,
+    needs="solutions of finished problems",
     computed="means and shares, and an interval in which a problem's solutions stay together",
 )
 

@@ -85,6 +85,7 @@ class Question:
     columns: Mapping[str, Col]  # of the answer, in order
     make: Callable[[Asked], list[Row]] = field(default=lambda asked: asked.rows())
     needs: str = ""  # what a run must have to be in the answer at all
+    wants: str = ""  # what the runs must have together for there to be an answer; "" = none is one too
     computed: str = ""  # what is computed from the SQL's rows; "" = they are the answer
 
     def about(self, run_ids: Sequence[str]) -> str:
@@ -99,7 +100,8 @@ class Question:
         names."""
         if not runs or isinstance(runs, str):
             raise ValueError("give the runs to ask about as a list of at least one")
-        found = [find_run(db, each) if isinstance(each, str) else each for each in runs]
+        named = [find_run(db, each) if isinstance(each, str) else each for each in runs]
+        found = list({run.id: run for run in named}.values())  # each once: none is a seed or a rival of itself
         return [{name: row.get(name) for name in self.columns} for row in self.make(Asked(db, found, self))]
 
     def titles(self, rows: Sequence[Row]) -> dict[str, str]:
@@ -153,7 +155,8 @@ def plain(value: Any) -> Any:
     if kind is float:
         return value if math.isfinite(value) else None
     number = float(value)
-    return int(number) if number.is_integer() and "." not in str(value) else number
+    # a mean of 0 is 0E-20
+    return int(number) if number.is_integer() and not {".", "E"} & set(str(value)) else number
 
 
 __all__ = ["FEW", "Asked", "Col", "Kind", "Question", "Row", "own", "plain", "rests_on_few"]

@@ -146,6 +146,7 @@ SELECT = Question(
         "of": Col("finished problems of the run", "count"),
     },
     make=_selectors,
+    needs="solutions that are judged",
     computed=f"each selector's chance over subsets (closed forms; at most {RESAMPLES} subsets where it votes), its "
     f"mean, and a bootstrap over problems ({ROUNDS:,} resamples, seed 0); Wilson's interval where each problem has 0 or 1, or "
     "all are alike",
@@ -211,6 +212,7 @@ DISAGREEMENT = Question(
         "p_holm": Col("corrected for the number of pairs (Holm)", "share"),
     },
     make=_disagreement,
+    needs="solutions that are judged, and two selectors for them",
     computed="each selector's choice over a problem's solutions, counts, tests",
 )
 

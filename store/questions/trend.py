@@ -77,6 +77,7 @@ ORDER BY slot.schedule, slot.slot_utc
         "alarm": Col("what was told of the run; none = no alarm"),
     },
     make=_trend,
+    needs="a schedule and finished problems",
     computed=f"accuracies with Wilson's interval, and a paired bootstrap over problems ({RESAMPLES:,} resamples, seed 0)",
 )
 

@@ -235,7 +235,7 @@ ORDER BY 1, 2
         "score_of_wrong": Col("mean score of the wrong ones", "share"),
     },
     make=_length,
-    needs="scores of a verifier of its own",
+    needs="solutions that have ended",
     computed="means, and an interval in which a problem's solutions stay together",
 )
 
