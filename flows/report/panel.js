@@ -13,6 +13,8 @@ const WAYS = [
   ["lost", "onLost", "the way to what was lost"],
 ];
 
+const ASTRAY = { text: "astray", title: "the known way to a right answer, which was left here" };
+
 class Panel {
   constructor() {
     this.box = find("#panel");
@@ -181,7 +183,7 @@ class Panel {
       press("Expand all", () => rows.openAll(), "key: *"),
       tree.data.chances ? tick("plain text", kept.tree.plain, plain, "panel/plain") : null,
       el("span", { class: "size", text: total }),
-      ...WAYS.filter(([, on]) => tree[on].includes(1)).map(([way, , title]) => el("span", { class: `way ${way}`, text: way, title })),
+      ...WAYS.filter(([, on]) => tree[on].includes(1)).map(([way, , title]) => el("span", { class: `way ${way}`, ...(way === "lost" && tree.astray ? ASTRAY : { text: way, title }) })),
       el("span", { class: "keys", text: "keys: arrows, n, *" }),
     );
   }
