@@ -578,6 +578,27 @@ def test_a_runs_name_breaks_between_its_parts_and_not_in_a_word_on_a_phone(brows
         assert names.first.inner_text().replace("\n", "") == runs[0].label
 
 
+def test_a_tree_has_room_on_a_phone_that_lies_on_its_side(browser: Any, file: Path) -> None:
+    with seen(browser, viewport={"width": 844, "height": 390}, has_touch=True) as window:
+        page = window.open(file, "#tree=1")
+        listed = opened(page)
+        assert listed.bounding_box()["height"] > 300
+        page.locator("#panel .detail").scroll_into_view_if_needed()
+        side = page.locator("#panel .detail").bounding_box()
+        assert side["x"] > listed.bounding_box()["x"] + 300
+        assert side["height"] > 300
+
+
+def test_the_title_has_the_whole_width_of_a_phone(browser: Any, tmp_path: Path) -> None:
+    """Beside the button for colours and the word of a live page a number was cut in two."""
+    file = written(replace(document(problems=1), title="mcts:k=4,simulations=200 on countdown, generator bundled"), tmp_path)
+    with seen(browser, viewport={"width": 390, "height": 780}, has_touch=True) as window:
+        page = window.open(file)
+        title, theme = page.locator("h1").bounding_box(), page.locator("#theme").bounding_box()
+        assert title["width"] > 340
+        assert theme["y"] + theme["height"] <= title["y"]
+
+
 CONTRAST = """(selectors) => {
   const part = (value) => { value /= 255; return value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4; };
   const light = (colour) => { const [r, g, b] = colour.match(/[\\d.]+/g).map(Number);

@@ -99,8 +99,7 @@ class Panel {
 
   // the other problems, and the other runs on this one
   others(attempt, { table, line }) {
-    const tried = line.cells.map((cell, index) => [cell.dataset.attempt, cell, table.runs[index]]).filter(([id]) => id !== undefined);
-    const options = tried.map(([id, cell, run]) => [id, `${cell.textContent[0]} ${run.label}`]);
+    const options = this.tried(table, line);
     const go = (by) => () => {
       const next = table.passing[table.passing.indexOf(line) + by];
       const column = line.cells.findIndex((cell) => cell.dataset.attempt === attempt);
@@ -112,6 +111,17 @@ class Panel {
       el("div", { class: "turn" }, step("‹", -1, "the problem before"), step("›", 1, "the next problem")),
       el("div", { class: "others" }, choice("Run", options, attempt, (id) => this.move(`#tree=${id}`), "panel/run")),
     ];
+  }
+
+  tried(table, line) {
+    const found = line.cells.map((cell, index) => [cell.dataset.attempt, `${cell.textContent[0]} ${table.runs[index].label}`]);
+    return found.filter(([id]) => id !== undefined);
+  }
+
+  // the runs again, with what has come of them meanwhile
+  name({ table, line }) {
+    const texts = new Map(this.tried(table, line));
+    for (const option of all(".others option", this.box)) option.textContent = texts.get(option.value) ?? option.textContent;
   }
 
   about(place) {
