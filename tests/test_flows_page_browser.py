@@ -324,6 +324,19 @@ def test_links_of_rows_that_are_not_seen_are_no_stops_of_the_keyboard(window: Se
     assert listed.evaluate_all(stops) == [True] * 40
 
 
+def test_a_tree_without_chances_and_without_a_choice_has_no_tools_for_them(window: Seen, tmp_path: Path) -> None:
+    """An imported one's had the word null among them."""
+    made = document(problems=1)
+    held = replace(tree(1, 12, certain=False), chosen=None, lost=None)
+    held = replace(held, branches=tuple(replace(each, correct=None) for each in held.branches))
+    page = window.open(written(replace(made, trees={1: held}), tmp_path), "#tree=1")
+    opened(page)
+    tools = page.locator("#panel .tools")
+    assert "null" not in tools.inner_text()
+    assert tools.get_by_label("plain text").count() == 0
+    assert tools.locator("button:disabled").all_inner_texts() == ["Chosen", "Next right or lost"]
+
+
 def test_a_step_on_a_known_way_is_astray_and_no_right_answer_that_was_lost(window: Seen, tmp_path: Path) -> None:
     made = document(problems=1)
     held = made.trees[1]

@@ -385,6 +385,14 @@ def test_a_run_that_has_not_done_all_its_problems_is_said_above_its_figures(tmp_
         assert not any("Not all" in note for note in page_of(db, assembled(db, runs[1:]), "").notes)
 
 
+def test_an_attempt_without_a_verdict_is_said_to_be_not_graded(tmp_path: Path) -> None:
+    with open_database(tmp_path / "a.db") as db:
+        begun = Tried([], None, status="running", verdict=None)
+        ungraded = replace(samples(("right", 0.5), chosen=0), verdict=None)
+        [made] = assembled(db, [written(db, hand("greedy"), {"p0": ungraded, "p1": begun})])
+        assert [line.cells[0].verdict for line in made.group.problems] == ["not graded", "running"]
+
+
 def halves(db: Database, *runs: Run) -> str:
     return said(db, *runs)["What would half the budget have bought?"]
 

@@ -185,17 +185,18 @@ class Panel {
       kept.tree.plain = value;
       this.pick(rows.at);
     };
-    const press = (text, does, title) => el("button", { type: "button", text, title, onclick: () => (does(), rows.box.focus()) });
-    this.tools.replaceChildren(
+    const press = (text, does, title, there = true) => el("button", { type: "button", text, title, disabled: !there, onclick: () => (does(), rows.box.focus()) });
+    const tools = [
       choice("Show", ONLY, kept.tree.only, (value) => this.filter(value), "panel/only"),
-      press("Chosen", () => tree.chosen >= 0 && rows.go(tree.chosen), "to the branch that was chosen"),
-      press("Next right or lost", () => rows.next(), "key: n"),
+      press("Chosen", () => rows.go(tree.chosen), "to the branch that was chosen", tree.chosen >= 0),
+      press("Next right or lost", () => rows.next(), "key: n", tree.preorder.some((at) => tree.notable(at))),
       press("Expand all", () => rows.openAll(), "key: *"),
       tree.data.chances ? tick("plain text", kept.tree.plain, plain, "panel/plain") : null,
       el("span", { class: "size", text: total }),
       ...WAYS.filter(([, on]) => tree[on].includes(1)).map(([way, , title]) => el("span", { class: `way ${way}`, ...(way === "lost" && tree.astray ? ASTRAY : { text: way, title }) })),
       el("span", { class: "keys", text: "keys: arrows, n, *" }),
-    );
+    ];
+    this.tools.replaceChildren(...tools.filter((each) => each !== null));
   }
 
   pick(at) {
