@@ -263,6 +263,16 @@ def test_a_chart_of_one_run_of_several_says_which() -> None:
         assert any(each.startswith("run 7: ") for each in texts(chart))
 
 
+def test_lengths_stand_under_their_bars_and_scores_that_nobody_gave_are_not_named() -> None:
+    """The axis had the shortest of each bin between the bars, as if a bin went on to the next."""
+    found = [Bin(52, 52, 9, Estimate(None), HALF), Bin(56, 73, 8, Estimate(None), HALF), Bin(75, 1200, 9, Estimate(None), HALF)]
+    written = texts(charts.length_bias(found))
+    assert {"52", "56 to 73", "75 to 1,200"} <= set(written)
+    assert any(each.startswith("share right") for each in written)
+    assert not any("score" in each for each in written)
+    assert "mean score" in texts(charts.length_bias(bins()))
+
+
 def test_the_more_bands_lie_on_each_other_the_lighter_they_are() -> None:
     def opacity(many: int) -> float:
         found = re.findall(

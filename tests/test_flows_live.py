@@ -223,6 +223,33 @@ def test_a_page_follows_its_runs_and_keeps_the_readers_place(runs: Runs) -> None
         assert {httpx.URL(each).host for each in window.requests} == {"127.0.0.1"}
 
 
+def test_an_open_tree_says_what_has_come_of_it_and_a_page_looks_once_more_soon_when_work_has_ended(runs: Runs) -> None:
+    """Between its last row and its end a run looks abandoned, and the page said so for half a minute."""
+    later = runs.document
+    group = later.groups[0]
+    line = group.problems[0]
+    cells = (line.cells[0], replace(line.cells[1], correct=None, answer=None, verdict="running"), *line.cells[2:])
+    begun = replace(group, problems=(replace(line, cells=cells), *group.problems[1:]))
+    runs.document = replace(later, groups=(begun,))
+    with chromium() as browser, served(runs) as address, seen(browser) as window:
+        page = window.page
+        page.add_init_script("""const plain = setTimeout; window.waits = []; window.setTimeout = (does, ms) => {
+          if (ms > 2000) waits.push([ms, document.querySelector("#live").textContent]);
+          return plain(does, ms > 2000 ? 200 : ms);
+        };""")
+        page.goto(address + "#tree=2")
+        page.wait_for_selector("#panel[open] .row.at")
+        told = page.locator(".others option[value='2']")
+        assert told.inner_text().startswith("? ")
+        runs.document, runs.stamp = replace(later, trees={**later.trees, 2: tree(2, 40)}), "v2"
+        page.locator("#panel .size", has_text="40 branches").wait_for()
+        assert told.inner_text()[0] in "✓✗○"
+        runs.document, runs.stamp = document(problems=3, branches=6, status="abandoned"), "v3"
+        page.wait_for_function("() => waits.some(([ms]) => ms === 30000)")
+        assert [3000, "up to date"] in page.evaluate("waits")
+        assert window.errors == []
+
+
 def test_the_verb_serves_a_database_and_ends_quietly(tmp_path: Path) -> None:
     with open_database(tmp_path / "runs.db") as db:
         run = write(db, spec(n=2), {"p0": samples(("right", 0.9), ("b", 0.1), chosen=0)}, "mine")

@@ -288,6 +288,65 @@ def test_filters_narrow_the_problems_and_say_how_many(window: Seen, file: Path) 
     assert window.clean(file)
 
 
+def test_a_run_that_has_not_come_to_a_problem_is_found_as_undecided_and_disagrees_with_nobody(
+    window: Seen, tmp_path: Path
+) -> None:
+    made = document(runs=2, problems=3, branches=2)
+    marks = ((True, None), (True, False), (None, None))
+    lines = tuple(
+        replace(line, cells=tuple(replace(cell, correct=each, answer=None) for cell, each in zip(line.cells, of, strict=True)))
+        for line, of in zip(made.groups[0].problems, marks, strict=True)
+    )
+    page = window.open(written(replace(made, groups=(replace(made.groups[0], problems=lines),)), tmp_path))
+    names = page.locator("section.problems tbody b.t")
+    page.get_by_label("Outcome").select_option("undecided")
+    assert names.all_inner_texts() == ["p0", "p2"]
+    page.get_by_label("Outcome").select_option("")
+    page.get_by_label("runs disagree").check()
+    assert names.all_inner_texts() == ["p1"]
+
+
+def test_links_of_rows_that_are_not_seen_are_no_stops_of_the_keyboard(window: Seen, tmp_path: Path) -> None:
+    """Two tables of a report had a thousand of them before the problems."""
+    made = document(problems=40, branches=2)
+    group = made.groups[0]
+    rows = tuple({"problem": f"p{index}"} for index in range(40))
+    long = replace(group.sheets[0], columns=(Column("problem", "problem"),), rows=rows, svg="")
+    page = window.open(written(replace(made, groups=(replace(group, sheets=(long,)),)), tmp_path))
+    stops = "(rows) => rows.map((row) => row.querySelector('a').tabIndex === 0)"
+    listed = page.locator("#g0-accuracy tbody tr")
+    assert listed.evaluate_all(stops) == [True] * 10 + [False] * 30
+    page.locator("#g0-accuracy thead button").click()
+    page.locator("#g0-accuracy thead button").click()
+    assert listed.first.inner_text() == "p39"
+    assert listed.evaluate_all(stops) == [True] * 10 + [False] * 30
+    page.get_by_role("button", name="Show the 40 rows").click()
+    assert listed.evaluate_all(stops) == [True] * 40
+
+
+def test_a_tree_without_chances_and_without_a_choice_has_no_tools_for_them(window: Seen, tmp_path: Path) -> None:
+    """An imported one's had the word null among them."""
+    made = document(problems=1)
+    held = replace(tree(1, 12, certain=False), chosen=None, lost=None)
+    held = replace(held, branches=tuple(replace(each, correct=None) for each in held.branches))
+    page = window.open(written(replace(made, trees={1: held}), tmp_path), "#tree=1")
+    opened(page)
+    tools = page.locator("#panel .tools")
+    assert "null" not in tools.inner_text()
+    assert tools.get_by_label("plain text").count() == 0
+    assert tools.locator("button:disabled").all_inner_texts() == ["Chosen", "Next right or lost"]
+
+
+def test_a_step_on_a_known_way_is_astray_and_no_right_answer_that_was_lost(window: Seen, tmp_path: Path) -> None:
+    made = document(problems=1)
+    held = made.trees[1]
+    step = next(each.path for each in held.branches if each.state == "pruned")
+    page = window.open(written(replace(made, trees={**made.trees, 1: replace(held, lost=step)}), tmp_path))
+    page.locator("td[data-attempt='1'] a").click()
+    assert opened(page).locator(".row.at .tag.lost").inner_text() == "astray here"
+    assert page.locator("#panel .way").all_inner_texts()[-1] == "astray"
+
+
 def test_sorting_puts_numbers_in_order_and_unknown_ones_last(window: Seen, file: Path) -> None:
     page = window.open(file)
     head = page.locator("#g0-accuracy th[data-column='difference']")
@@ -530,6 +589,27 @@ def test_a_runs_name_breaks_between_its_parts_and_not_in_a_word_on_a_phone(brows
         assert [lines for word, lines in found if " " not in word] == [1] * 3 * len(runs)
         assert min(names.evaluate_all("(all) => all.map((e) => e.getClientRects()[0].height)")) > 30, "it fits on one line"
         assert names.first.inner_text().replace("\n", "") == runs[0].label
+
+
+def test_a_tree_has_room_on_a_phone_that_lies_on_its_side(browser: Any, file: Path) -> None:
+    with seen(browser, viewport={"width": 844, "height": 390}, has_touch=True) as window:
+        page = window.open(file, "#tree=1")
+        listed = opened(page)
+        assert listed.bounding_box()["height"] > 300
+        page.locator("#panel .detail").scroll_into_view_if_needed()
+        side = page.locator("#panel .detail").bounding_box()
+        assert side["x"] > listed.bounding_box()["x"] + 300
+        assert side["height"] > 300
+
+
+def test_the_title_has_the_whole_width_of_a_phone(browser: Any, tmp_path: Path) -> None:
+    """Beside the button for colours and the word of a live page a number was cut in two."""
+    file = written(replace(document(problems=1), title="mcts:k=4,simulations=200 on countdown, generator bundled"), tmp_path)
+    with seen(browser, viewport={"width": 390, "height": 780}, has_touch=True) as window:
+        page = window.open(file)
+        title, theme = page.locator("h1").bounding_box(), page.locator("#theme").bounding_box()
+        assert title["width"] > 340
+        assert theme["y"] + theme["height"] <= title["y"]
 
 
 CONTRAST = """(selectors) => {

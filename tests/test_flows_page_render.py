@@ -19,7 +19,7 @@ from flows.report import sheets
 from flows.report.chart_style import COLOURS
 from flows.report.document import Column, Document, TreeOf
 from flows.report.pack import columns, compact, packed
-from flows.report.render import policy, render
+from flows.report.render import mark, policy, render
 from flows.report.shown import moment, shown
 from store.questions import QUESTIONS
 
@@ -221,6 +221,27 @@ def test_a_table_without_rows_says_so() -> None:
     group = made.groups[0]
     bare = replace(group.sheets[0], rows=(), columns=(Column("a", "A"),))
     assert "No rows." in render(replace(made, groups=(replace(group, sheets=(bare,)),)))
+
+
+def test_a_search_that_is_not_over_has_not_come_to_no_answer() -> None:
+    """All problems of a run that had just begun were said to have no answer."""
+    cell = document(problems=1).groups[0].problems[0].cells[0]
+    assert mark(replace(cell, correct=None, answer=None, verdict="pending")) == "u"
+    assert mark(replace(cell, correct=None, answer="7")) == "u"
+    assert [mark(replace(cell, correct=False, answer=each)) for each in (None, "7")] == ["o", "n"]
+    assert mark(replace(cell, correct=True)) == "y"
+
+
+def test_a_sheet_names_others_by_their_headings_and_says_where_only_some_rows_rest_on_few_problems() -> None:
+    made = document(problems=1)
+    losses = QUESTIONS["losses"]
+    rows = [{**dict.fromkeys(losses.columns), "problems": count} for count in (200, 3)]
+    for kept, said in ((rows, "some rows: fewer than 30 problems"), (rows[1:], ">fewer than 30 problems"), (rows[:1], "")):
+        sheet = sheets.of(losses, [], kept)
+        page = render(replace(made, groups=(replace(made.groups[0], sheets=(sheet,)),)))
+        assert said in page
+        assert ("fewer than 30 problems" in page) == bool(said)
+        assert 'The answers of "Where the right answer was lost", counted' in sheet.says
 
 
 def test_the_name_of_a_problem_set_wraps_between_its_parts_in_the_contents_and_in_its_heading() -> None:

@@ -371,6 +371,28 @@ def test_what_a_finding_says_without_a_table_its_commands_print(
             assert said.replace("−", "-") in done.out
 
 
+def test_a_run_that_has_not_done_all_its_problems_is_said_above_its_figures(tmp_path: Path) -> None:
+    with open_database(tmp_path / "a.db") as db:
+        begun = Tried([], None, status="pending", usage={"generated_tokens": None}, verdict=None)
+        done = samples(("right", 0.5), chosen=0)
+        runs = [
+            written(db, hand("greedy"), {"p0": done, "p1": begun}, "s"),
+            written(db, hand("beam"), {"p0": done, "p1": done}),
+        ]
+        notes = page_of(db, assembled(db, runs), "").notes
+        assert notes[0].startswith("Not all problems are done: s (")
+        assert notes[0].endswith(") 1 of 2. Figures are of those that are.")
+        assert not any("Not all" in note for note in page_of(db, assembled(db, runs[1:]), "").notes)
+
+
+def test_an_attempt_without_a_verdict_is_said_to_be_not_graded(tmp_path: Path) -> None:
+    with open_database(tmp_path / "a.db") as db:
+        begun = Tried([], None, status="running", verdict=None)
+        ungraded = replace(samples(("right", 0.5), chosen=0), verdict=None)
+        [made] = assembled(db, [written(db, hand("greedy"), {"p0": ungraded, "p1": begun})])
+        assert [line.cells[0].verdict for line in made.group.problems] == ["not graded", "running"]
+
+
 def halves(db: Database, *runs: Run) -> str:
     return said(db, *runs)["What would half the budget have bought?"]
 
@@ -384,6 +406,22 @@ def test_half_the_budget_is_of_the_first_seed_and_of_the_runs_own_selector(tmp_p
         told = halves(db, *runs)
         assert told.startswith("s0, by 'majority', its own selector: ")
         assert re.search(r" with 2 solutions \(23 tokens\), 0\.000 \[.*\] with 4 solutions \(46 tokens\)\.$", told)
+
+
+def test_half_the_budget_says_of_how_many_problems_it_is_and_that_an_imported_run_has_no_selector(
+    tmp_path: Path,
+) -> None:
+    """It said 0.747 of 200 problems where the table had 0.745: it was of 150."""
+    with open_database(tmp_path / "a.db") as db:
+        tried = {f"p{i}": samples(("right", 0.5), ("b", 0.4), chosen=0) for i in range(3)}
+        run = written(db, hand("imported"), tried, "s")
+        [made] = assembled(db, [run])
+        rows = [{**row, "of": 200} for row in made.answers["selectors"]]
+        told = findings._half([run], {"selectors": rows})
+        assert told is not None
+        assert told.answer.startswith("s, by 'majority', as it has none of its own: ")
+        assert " with 1 solution (" in told.answer
+        assert told.answer.endswith(", over a sample of 3 of its 200 problems.")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from search.types import Path
 from store import schema
 from store.database import Database
 from store.questions import QUESTIONS
+from store.questions.budget import listed
 from store.questions.paired import sets_of
 from store.questions.question import FEW, Row
 from store.runs import Run, get_run, named, run_status
@@ -65,7 +66,7 @@ def page_of(db: Database, made: Sequence[Assembled], command: str, trees: bool =
     most = BRANCHES // max(len(made), 1)
     found = {tree.attempt: tree for each in made for tree in _trees(db, each.wanted, most)} if trees else {}
     groups = tuple(_finished(each) for each in made)
-    notes = [*remarks]
+    notes = [*remarks, *_unfinished(made)]
     notes += [problems.RULE] if any(group.problems_in_all > len(group.problems) for group in groups) else []
     notes += [TREES.format(BRANCHES)] if trees and len(found) < sum(len(each.wanted) for each in made) else []
     few = [group.title for group in groups if 0 < group.problems_in_all < FEW]
@@ -79,6 +80,17 @@ def page_of(db: Database, made: Sequence[Assembled], command: str, trees: bool =
         trees=found,
         notes=tuple(notes),
     )
+
+
+def _unfinished(made: Sequence[Assembled]) -> list[str]:
+    """That figures are of a part of a run, which a reader would take for the whole."""
+    found = []
+    for each in made:
+        statuses = {line.id: line.status for line in each.group.runs}
+        for row in each.answers["accuracy"]:
+            if row["closed"] < row["problems"]:
+                found.append(f"{row['name']} ({statuses[row['run']]}) {row['closed']:,} of {row['problems']:,}")
+    return [f"Not all problems are done: {listed(found)}. Figures are of those that are."] if found else []
 
 
 def tree_of(db: Database, attempt: int) -> TreeOf | None:

@@ -27,6 +27,7 @@ from flows.report.chart_text import (
 LEFT, RIGHT = 48.0, 20.0
 TALL = 460.0
 BELOW = 70.0  # pixels of a histogram under a panel
+HEADS = {"right": "share right", "mean score": "mean score"}
 
 
 @settings()
@@ -65,8 +66,9 @@ def length_bias(bins: Sequence[Bin], unit: str = "tokens", heading: str = "") ->
     A verifier that prefers long or short solutions has a score that parts from the share right along the axis.
     """
     bins = sorted(bins, key=lambda each: each.low)
-    kinds = (("right", [each.right for each in bins]), ("mean score", [each.score for each in bins]))
-    ends = [y for _, found in kinds for each in found for y in _known_ends(each)]
+    parts = (("right", [each.right for each in bins]), ("mean score", [each.score for each in bins]))
+    kinds = [(i, name, found) for i, (name, found) in enumerate(parts) if any(known(each.value) is not None for each in found)]
+    ends = [y for _, _, found in kinds for each in found for y in _known_ends(each)]
     if not ends:
         raise ValueError("nothing to draw: no bin has a known score or share right")
     chart = Chart(heading or "Accuracy and score by the length of the solution", TALL)
@@ -74,7 +76,7 @@ def length_bias(bins: Sequence[Bin], unit: str = "tokens", heading: str = "") ->
     start = shares(axes, ends)
     axes.set_xlim(-0.5, len(bins) - 0.5)
     axes.set_xticks([])
-    for series, (name, found) in enumerate(kinds):
+    for series, name, found in kinds:
         places = [(i, float(each.value or 0.0), each) for i, each in enumerate(found) if known(each.value) is not None]
         if len(places) > 1:
             xs = [float(i) for i, _, _ in places]
@@ -87,9 +89,10 @@ def length_bias(bins: Sequence[Bin], unit: str = "tokens", heading: str = "") ->
     histogram = _histogram(chart, spans, axes.get_xlim(), [], "", ROW)
     _lengths(histogram, bins)
     above = f" (the axis begins at {start:.1f})" if start else ""
-    write(chart, 8, 18, about(heading, f"share right, and mean score{above}"))
+    write(chart, 8, 18, about(heading, ", and ".join(HEADS[name] for _, name, _ in kinds) + above))
     write(chart, LEFT + (WIDTH - LEFT - RIGHT) / 2, TALL - 10 - ROW, f"length of the solution, {unit}", "center")
-    legend(chart, [name for name, _ in kinds], "line")
+    if len(kinds) == len(parts):
+        legend(chart, [name for _, name, _ in kinds], "line")
     said = [f"{_span(each, unit)}: right {between(each.right)}, score {between(each.score)}" for each in bins]
     chart.says = listed(said)
     return chart
@@ -117,11 +120,10 @@ def _histogram(
 
 
 def _lengths(axes: Axes, bins: Sequence[Bin]) -> None:
-    """The bins' limits as ticks between the bars, as many as there is room for."""
-    edges = [each.low for each in bins] + [bins[-1].high]
-    wide = max(width(brief(each)) for each in edges) + 10
-    thin = math.ceil(len(edges) * wide / (WIDTH - LEFT - RIGHT))
-    axes.set_xticks([i - 0.5 for i in range(0, len(edges), thin)], [brief(each) for each in edges[::thin]])
+    """The lengths of each bin under its bar, of as many as there is room for: between two bins there may be none."""
+    spans = [brief(each.low) if each.low == each.high else f"{brief(each.low)} to {brief(each.high)}" for each in bins]
+    thin = math.ceil(len(spans) * (max(width(each) for each in spans) + 10) / (WIDTH - LEFT - RIGHT))
+    axes.set_xticks(range(0, len(spans), thin), spans[::thin])
 
 
 def _span(of: Bin, unit: str) -> str:
@@ -129,7 +131,7 @@ def _span(of: Bin, unit: str) -> str:
 
 
 def _ends(of: Bin) -> str:
-    return f"{of.low:,g} to {of.high:,g}"
+    return f"{of.low:,g}" if of.low == of.high else f"{of.low:,g} to {of.high:,g}"
 
 
 def _number(count: int, what: str) -> str:

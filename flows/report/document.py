@@ -37,6 +37,7 @@ class Sheet:
     command: str = ""  # prints the same
     svg: str = ""  # a chart of it: one <svg> element without style attributes, coloured by classes
     few: bool = False  # rests on fewer than 30 problems: said beside it
+    partly: bool = False  # not all of its rows do
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,8 +144,11 @@ def _half(runs: Sequence[Run], answers: Answers) -> Finding | None:
     found = {row["k"]: row for row in rows if row["run"] == run.id and row["selector"] == selector}
     if most // 2 not in found:
         return None
-    by = f"by '{selector}', its own selector" if own else f"by '{selector}', as its own selector cannot be replayed"
-    told = f"{named(run)}, {by}: {_bought(found[most // 2])}, {_bought(found[most])}."
+    why = "it has none of its own" if run.spec.strategy.name == "imported" else "its own selector cannot be replayed"
+    by = f"by '{selector}', its own selector" if own else f"by '{selector}', as {why}"
+    told = f"{named(run)}, {by}: {_bought(found[most // 2])}, {_bought(found[most])}"
+    row = found[most]
+    told += "." if row["problems"] == row["of"] else f", over a sample of {row['problems']:,} of its {row['of']:,} problems."
     return Finding("What would half the budget have bought?", told, "selectors")
 
 
@@ -162,7 +165,8 @@ def _selector(run: Run, replayed: Collection[str]) -> tuple[str, bool]:
 
 def _bought(row: Row) -> str:
     tokens = "" if row["tokens"] is None else f" ({row['tokens']:,.0f} tokens)"
-    return f"{share(row['accuracy'])} {within(row['low'], row['high'])} with {row['k']} solutions{tokens}"
+    solutions = f"{row['k']} {'solution' if row['k'] == 1 else 'solutions'}"
+    return f"{share(row['accuracy'])} {within(row['low'], row['high'])} with {solutions}{tokens}"
 
 
 def _lost(answers: Answers) -> Finding | None:

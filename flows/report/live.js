@@ -59,13 +59,18 @@ async function regrown() {
   const grown = new Tree(data);
   grown.paths.forEach((each, at) => (grown.open[at] = opened.get(each) ?? grown.open[at]));
   rows.sized.disconnect();
-  find(".about", panel.box).replaceWith(panel.about(panel.place(attempt)));
+  const place = panel.place(attempt);
+  find(".about", panel.box).replaceWith(panel.about(place));
+  if (place) panel.name(place);
   panel.show(grown, path);
   panel.rows.box.scrollTop = top;
 }
 
+const working = () => document.documentElement.dataset.working !== undefined;
+
 async function asked() {
   const state = find("#live");
+  const was = working();
   try {
     if (!document.hidden) {
       const { version } = await (await fetch("version", { cache: "no-store" })).json();
@@ -73,10 +78,11 @@ async function asked() {
         renewed(await (await fetch("./", { cache: "no-store" })).text());
         await regrown();
       }
-      find("#live").textContent = document.documentElement.dataset.working === undefined ? "up to date" : "live";
+      find("#live").textContent = working() ? "live" : "up to date";
     }
   } catch {
     if (state) find("#live").textContent = "the server is away";
   }
-  setTimeout(asked, document.documentElement.dataset.working === undefined ? SELDOM : OFTEN);
+  // once more soon where work has just ended: between its last row and its end a run looks abandoned
+  setTimeout(asked, was || working() ? OFTEN : SELDOM);
 }

@@ -18,6 +18,7 @@ class Tree {
     this.places = new Map(this.paths.map((path, at) => [path, at]));
     this.chosen = this.places.get(data.chosen) ?? -1;
     this.lost = this.places.get(data.lost) ?? -1;
+    this.astray = this.lost >= 0 && this.of("correct", this.lost) !== 1; // a step on a known way, and no right solution
     this.onChosen = this.lineage([this.chosen]);
     this.onLost = this.lineage([this.lost]);
     this.onRight = this.lineage(this.where((at) => this.of("correct", at) === 1));

@@ -13,6 +13,8 @@ const WAYS = [
   ["lost", "onLost", "the way to what was lost"],
 ];
 
+const ASTRAY = { text: "astray", title: "the known way to a right answer, which was left here" };
+
 class Panel {
   constructor() {
     this.box = find("#panel");
@@ -97,8 +99,7 @@ class Panel {
 
   // the other problems, and the other runs on this one
   others(attempt, { table, line }) {
-    const tried = line.cells.map((cell, index) => [cell.dataset.attempt, cell, table.runs[index]]).filter(([id]) => id !== undefined);
-    const options = tried.map(([id, cell, run]) => [id, `${cell.textContent[0]} ${run.label}`]);
+    const options = this.tried(table, line);
     const go = (by) => () => {
       const next = table.passing[table.passing.indexOf(line) + by];
       const column = line.cells.findIndex((cell) => cell.dataset.attempt === attempt);
@@ -110,6 +111,17 @@ class Panel {
       el("div", { class: "turn" }, step("‹", -1, "the problem before"), step("›", 1, "the next problem")),
       el("div", { class: "others" }, choice("Run", options, attempt, (id) => this.move(`#tree=${id}`), "panel/run")),
     ];
+  }
+
+  tried(table, line) {
+    const found = line.cells.map((cell, index) => [cell.dataset.attempt, `${cell.textContent[0]} ${table.runs[index].label}`]);
+    return found.filter(([id]) => id !== undefined);
+  }
+
+  // the runs again, with what has come of them meanwhile
+  name({ table, line }) {
+    const texts = new Map(this.tried(table, line));
+    for (const option of all(".others option", this.box)) option.textContent = texts.get(option.value) ?? option.textContent;
   }
 
   about(place) {
@@ -173,17 +185,18 @@ class Panel {
       kept.tree.plain = value;
       this.pick(rows.at);
     };
-    const press = (text, does, title) => el("button", { type: "button", text, title, onclick: () => (does(), rows.box.focus()) });
-    this.tools.replaceChildren(
+    const press = (text, does, title, there = true) => el("button", { type: "button", text, title, disabled: !there, onclick: () => (does(), rows.box.focus()) });
+    const tools = [
       choice("Show", ONLY, kept.tree.only, (value) => this.filter(value), "panel/only"),
-      press("Chosen", () => tree.chosen >= 0 && rows.go(tree.chosen), "to the branch that was chosen"),
-      press("Next right or lost", () => rows.next(), "key: n"),
+      press("Chosen", () => rows.go(tree.chosen), "to the branch that was chosen", tree.chosen >= 0),
+      press("Next right or lost", () => rows.next(), "key: n", tree.preorder.some((at) => tree.notable(at))),
       press("Expand all", () => rows.openAll(), "key: *"),
       tree.data.chances ? tick("plain text", kept.tree.plain, plain, "panel/plain") : null,
       el("span", { class: "size", text: total }),
-      ...WAYS.filter(([, on]) => tree[on].includes(1)).map(([way, , title]) => el("span", { class: `way ${way}`, text: way, title })),
+      ...WAYS.filter(([, on]) => tree[on].includes(1)).map(([way, , title]) => el("span", { class: `way ${way}`, ...(way === "lost" && tree.astray ? ASTRAY : { text: way, title }) })),
       el("span", { class: "keys", text: "keys: arrows, n, *" }),
-    );
+    ];
+    this.tools.replaceChildren(...tools.filter((each) => each !== null));
   }
 
   pick(at) {

@@ -9,6 +9,7 @@ const TESTS = {
   right: (cell) => kindOf(cell) === "y",
   wrong: (cell) => kindOf(cell) === "n",
   none: (cell) => kindOf(cell) === "o",
+  undecided: (cell) => kindOf(cell) === "u",
   lost: (cell) => cell.dataset.lost !== undefined && !wentAstray(cell),
   astray: (cell) => cell.dataset.lost !== undefined && wentAstray(cell),
   nowhere: (cell) => cell.dataset.right === "0",
@@ -18,6 +19,7 @@ const OUTCOMES = [
   ["right", "right"],
   ["wrong", "wrong"],
   ["none", "no answer"],
+  ["undecided", "not decided"],
   ["lost", "lost a right solution"],
   ["astray", "went astray: left a known way"],
   ["nowhere", "no right solution"],
@@ -99,7 +101,8 @@ class Problems {
       if (!line.text.includes(text.toLowerCase())) return false;
     }
     const tried = line.cells.filter((cell) => cell.dataset.attempt !== undefined);
-    if (disagree && !(tried.some(TESTS.right) && !tried.every(TESTS.right))) return false;
+    const decided = tried.filter((cell) => !TESTS.undecided(cell)); // a run that has not come to it does not disagree
+    if (disagree && !(decided.some(TESTS.right) && !decided.every(TESTS.right))) return false;
     if (!outcome) return true;
     const column = this.runs.findIndex((each) => each.id === run);
     if (column >= 0) return line.cells[column].dataset.attempt !== undefined && TESTS[outcome](line.cells[column]);

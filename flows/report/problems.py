@@ -70,7 +70,7 @@ def _cell(row: Any, lost: dict[int, int]) -> Cell:
         run=row.run_id,
         attempt=attempt,
         correct=row.correct if closed else None,
-        verdict=row.verdict or row.status,
+        verdict=row.verdict or ("not graded" if row.status == "done" else row.status),
         answer=row.answer,
         tokens=row.generated_tokens,
         candidates=row.candidates,

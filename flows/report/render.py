@@ -108,12 +108,12 @@ def leads(part: _Shown, row: Mapping[str, Value], name: str) -> str:
 
 
 def mark(cell: Cell) -> str:
-    """What came of it, as a letter: y right, n wrong, o no answer, u not decided."""
+    """What came of it, as a letter: y right, n wrong, o no answer, u not decided, as where the search is not over."""
+    if cell.correct is None:
+        return "u"
     if cell.correct:
         return "y"
-    if cell.answer is None:
-        return "o"
-    return "u" if cell.correct is None else "n"
+    return "o" if cell.answer is None else "n"
 
 
 def _columns(sheet: Sheet) -> list[Any]:

@@ -66,7 +66,7 @@ class Rows {
     const below = tree.below(at).length > 0;
     const kin = tree.kin(at);
     const deep = tree.depth[at];
-    const says = [at === tree.chosen && "chosen", correct === 1 && "right", correct === 0 && "wrong", at === tree.lost && "lost here"];
+    const says = [at === tree.chosen && "chosen", correct === 1 && "right", correct === 0 && "wrong", at === tree.lost && (tree.astray ? "astray here" : "lost here")];
     const ends = says.filter(Boolean);
     const guides = el("span", { class: "guides" });
     guides.style.setProperty("--steps", Math.min(deep - 1, STEPS));
@@ -89,7 +89,7 @@ class Rows {
       el("span", { class: known ? `state ${state}` : "state", "aria-hidden": "true", text: known ? MARKS[state] : "·", title: state }),
       el("span", { class: "word", text: tree.state(at), title: state }),
       el("span", { class: "line t", dir: "auto", text: tree.data.text[at].trim().slice(0, 300) || "(no text)" }),
-      ...ends.map((word) => el("span", { class: "tag " + word.split(" ")[0], text: word })),
+      ...ends.map((word) => el("span", { class: "tag " + word.split(" ")[0].replace("astray", "lost"), text: word })),
       el("span", { class: "tokens", text: count(tree.data.tokens[at]), title: "tokens of this step" }),
       chip(tree.of("score", at), tree.word("why", at)),
     );

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from flows.report.document import Column, Kind, Sheet, Value
-from store.questions import Col, Question
+from store.questions import QUESTIONS, Col, Question
 from store.questions.costs import SLOWEST
 from store.questions.question import Row, rests_on_few
 from store.runs import Run
@@ -13,6 +14,8 @@ from store.runs import Run
 MOST = 400  # rows of one sheet
 HIDDEN = ("run", "problem_set", "flops", "few")  # said elsewhere on the page, or too long for it
 TITLES = {"name": "run", "p_holm": "p (Holm)", "ece": "ECE", "auc": "AUC", "brier": "Brier"}
+
+_NAMES = re.compile("`([a-z-]+)`")
 
 
 def of(question: Question, runs: Sequence[Run], rows: Sequence[Row], in_all: int = 0) -> Sheet:
@@ -25,7 +28,7 @@ def of(question: Question, runs: Sequence[Run], rows: Sequence[Row], in_all: int
         for key, column in question.columns.items()
         if key not in HIDDEN
     )
-    told = question.says
+    told = _NAMES.sub(_title, question.says)
     told += f" The first {len(rows):,} of {many:,} rows; the command below gives all." if len(rows) < many else ""
     told += f" Of the {len(runs)} runs with the most solutions, of {in_all}." if in_all > len(runs) else ""
     return Sheet(
@@ -38,7 +41,13 @@ def of(question: Question, runs: Sequence[Run], rows: Sequence[Row], in_all: int
         computed=question.computed,
         command=f"ponderosa ask {question.name} {' '.join(run.id for run in runs)}",
         few=rests_on_few(rows),
+        partly=not all(rests_on_few([row]) for row in rows),
     )
+
+
+def _title(name: re.Match[str]) -> str:
+    """A question's heading on the page, where its text has the name that the command line knows."""
+    return f'"{QUESTIONS[name[1]].title}"' if name[1] in QUESTIONS else name[0]
 
 
 def _first(name: str, rows: Sequence[Row]) -> Sequence[Row]:

@@ -53,8 +53,11 @@ function sortTable(table) {
   const rows = [...body.rows];
   sortable(table, `${table.dataset.group}/${table.dataset.sheet}`, (column, down) => {
     body.append(...(column < 0 ? rows : ordered(rows, (row) => valueOf(row.cells[column]), down)));
+    table.dispatchEvent(new Event("sorted"));
   });
 }
+
+const SEEN = 10; // rows of a long table that are wholly seen while it is not open, as in page.css
 
 // a long table opens by its button, or where find-in-page goes to a row below its first ones
 function foldable(box) {
@@ -67,7 +70,14 @@ function foldable(box) {
     button.textContent = whole ? "Fewer rows" : `Show the ${count(rows)} rows`;
     button.setAttribute("aria-expanded", String(whole));
     kept.whole[key] = whole;
+    reached();
   };
+  // links of rows that are not seen would be hundreds of stops on the keyboard's way down the page
+  const reached = () => {
+    const whole = kept.whole[key];
+    [...table.tBodies[0].rows].forEach((row, place) => all("a", row).forEach((link) => (link.tabIndex = whole || place < SEEN ? 0 : -1)));
+  };
+  table.addEventListener("sorted", reached);
   button.addEventListener("click", () => {
     if (kept.whole[key]) box.scrollTop = 0;
     set(!kept.whole[key]);
