@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from exports import HOSTILE, PROBLEMS, exported, searched, written
 
+from flows import imports
 from flows.export.preferences import Text, around
 from flows.parts import part
 from search.types import Finish, Part
@@ -117,6 +118,17 @@ def test_equal_solutions_are_one_row_and_a_shared_sample_counts_once(database: D
     third = pytest.approx(2 / 3)
     assert labelled(tmp_path / "out") == [(["a", "x \\boxed{7}"], [third, 1.0]), (["a", "y \\boxed{8}"], [third, 0.0])]
     assert "| solutions that several runs share, counted once | 3 |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_equal_texts_of_two_imports_are_two_samples(database: Database, tmp_path: Path) -> None:
+    """Greedy answers of two models, as two files: where they were alike, one of them was taken for a copy of the other."""
+    for name in ("a", "b"):
+        texts = [{"text": "s\n\n7", "answer": "7"}, {"text": f"s\n\n{name}", "answer": "8"}]
+        line = {"id": "p", "problem": "What is 0?", "answer": "7", "candidates": texts}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+        imports.run(database.shown, [str(tmp_path / f"{name}.jsonl")], "ponderosa", name=name)
+    exported(database, ["a", "b"], "prm", tmp_path / "out", soft=True)
+    assert labelled(tmp_path / "out") == [(["s", "7"], [0.5, 1.0]), (["s", "a"], [0.5, 0.0]), (["s", "b"], [0.5, 0.0])]
 
 
 def test_balance_takes_as_many_right_as_wrong_rows_of_a_problem(database: Database, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from search.types import Path, State, parent_of, pieces_of
+from store.imported import is_imported
 
 from .attempts import Attempt
 from .judging import Judge, ended
@@ -87,17 +88,19 @@ class Grown:
 
 
 def grown(attempts: Sequence[Attempt], judge: Judge) -> Grown:
-    """The tree of one problem. A sample that several runs have (the same seed, path and steps) counts once."""
+    """The tree of one problem. A sample that several runs have (the same seed, path and steps) counts once; of runs that were
+    imported neither generator nor seed is known, so each has its own."""
     trees = Grown(attempts[0].problem.prompt)
     seen: dict[tuple[object, ...], Whole | None] = {}  # None: undecided, or cut
     for attempt in attempts:
-        verdicts, generator = judge(attempt), str(attempt.run.spec.generator)
+        verdicts, spec = judge(attempt), attempt.run.spec
+        drawn_by = attempt.run.id if is_imported(spec) else str(spec.generator)
         for path in attempt.wholes:
             if attempt.own_prompt(path) is not None:
                 trees.others += 1
                 continue
             steps = steps_of(attempt, path)
-            key = (generator, attempt.row["seed"], path, steps)
+            key = (drawn_by, attempt.row["seed"], path, steps)
             if not steps:
                 continue
             if key in seen:
