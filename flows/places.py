@@ -10,6 +10,8 @@ from pathlib import Path
 
 from store.errors import WriteError
 
+_BESIDE = ("-turn", "-wal", "-shm", "-journal")  # ends of the files that stand beside a database
+
 
 @contextmanager
 def making(place: Path, folder: bool = False) -> Iterator[Path]:
@@ -28,12 +30,17 @@ def making(place: Path, folder: bool = False) -> Iterator[Path]:
 
 def checked(place: Path, force: bool, folder: bool = False) -> None:
     """Raises ValueError where there is no place to write to, or something is in it: without `force` anything, with it what is
-    not of its kind (a device such as /dev/null would become a file), or a database."""
+    not of its kind (a device such as /dev/null would become a file), a database, or a file of one."""
     kind = "folder" if folder else "file"
     if not place.name:
         raise ValueError(f"'{place}' names no {kind}; write one that is not there yet")
+    if str(place) == "-":
+        raise ValueError(f"'-' is not standard output here, and would become a {kind}; name one")
     if not os.path.isdir(place.parent):  # Path.is_dir raises for a name that is too long
         raise ValueError(f"cannot write '{place}': there is no folder '{place.parent}'; create it first")
+    for of in (str(place).removesuffix(end) for end in _BESIDE if place.name.endswith(end)):
+        if os.path.isfile(of) and os.path.exists(f"{of}-turn"):
+            raise ValueError(f"'{place}' belongs to the database '{of}'; name another place")
     if not os.path.lexists(place):
         return
     if not (place.is_dir() if folder else place.is_file() or not place.exists()):  # or a link to nothing

@@ -112,6 +112,8 @@ def test_unfinished_attempts_are_left_out_and_counted(database: Database, tmp_pa
         (["--format", "preferences", "--level", "steps"], "unknown level 'steps'; did you mean 'step'?"),
         (["--format", "preferences", "--margin", "3"], "--margin must be in [0, 1], as scores are, not 3.0"),
         (["--format", "preferences", "--margin", "0.1", "--level", "step"], "--margin is for whole solutions"),
+        (["--format", "preferences", "--least", "2"], "--least is for pairs of steps; add --level step, or leave it out"),
+        (["--format", "jsonl", "--output", "-"], "'-' is not standard output here, and would become a file; name one"),
     ],
 )
 def test_what_cannot_be_asked_for_is_one_line_and_exit_code_2(

@@ -74,7 +74,7 @@ def test_a_problem_without_a_choice_is_wrong_as_in_the_run(tmp_path: Path) -> No
     with open_database(tmp_path / "runs.db") as db:
         run = written(db, [{"0": "So \\boxed{7}"}, {"0": "and\n\n"}])
         derived(db, run, {(0, "0"): True})
-        exported(db, run, "inspect", tmp_path / "unknown.json", chosen=True)
+        made = exported(db, run, "inspect", tmp_path / "unknown.json", chosen=True)
         graded(db, run)
         exported(db, run, "inspect", tmp_path / "chosen.eval", chosen=True)
         exported(db, run, "inspect", tmp_path / "all.eval")
@@ -84,6 +84,7 @@ def test_a_problem_without_a_choice_is_wrong_as_in_the_run(tmp_path: Path) -> No
     assert len(log.read_eval_log(str(tmp_path / "all.eval")).samples) == 1, "of no solution there is no epoch"
     unknown = log.read_eval_log(str(tmp_path / "unknown.json"))
     assert [sample.scores and sample.scores["ponderosa"].value for sample in unknown.samples] == ["C", None]
+    assert made.notes == [f"run {run} has no verdicts: samples without a choice have no score, and no accuracy counts them"]
 
 
 def test_how_an_imported_text_was_drawn_is_not_made_up(tmp_path: Path) -> None:

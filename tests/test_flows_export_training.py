@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from exports import HOSTILE, PROBLEMS, exported, searched, written
 
+from flows import imports
 from flows.export.preferences import Text, around
 from flows.parts import part
 from search.types import Finish, Part
+from store import schema
 from store.database import Database, open_database
+from store.runs import find_run
 
 # a: one right and one wrong below; b: wrong only; c: pruned; d: right, in one go
 TREE = {
@@ -80,7 +85,9 @@ def test_unpruned_leaves_out_what_a_search_has_cut_below(database: Database, tmp
     tree = {**TREE, "0.2": "a2\n\n"}
     run = written(database, [tree], left=["2", "0.2"])
     exported(database, run, "prm", tmp_path / "out", unpruned=True)
-    assert labelled(tmp_path / "out") == [ROWS[3]]
+    made = exported(database, run, "prm", tmp_path / "again", unpruned=True)
+    assert labelled(tmp_path / "out") == labelled(tmp_path / "again") == [ROWS[3]]
+    assert made.left_out["rows below which something was cut"] == 3
 
 
 def test_what_a_budget_cut_counts_for_nothing_and_what_ran_too_long_is_wrong(database: Database, tmp_path: Path) -> None:
@@ -111,6 +118,17 @@ def test_equal_solutions_are_one_row_and_a_shared_sample_counts_once(database: D
     third = pytest.approx(2 / 3)
     assert labelled(tmp_path / "out") == [(["a", "x \\boxed{7}"], [third, 1.0]), (["a", "y \\boxed{8}"], [third, 0.0])]
     assert "| solutions that several runs share, counted once | 3 |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_equal_texts_of_two_imports_are_two_samples(database: Database, tmp_path: Path) -> None:
+    """Greedy answers of two models, as two files: where they were alike, one of them was taken for a copy of the other."""
+    for name in ("a", "b"):
+        texts = [{"text": "s\n\n7", "answer": "7"}, {"text": f"s\n\n{name}", "answer": "8"}]
+        line = {"id": "p", "problem": "What is 0?", "answer": "7", "candidates": texts}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+        imports.run(database.shown, [str(tmp_path / f"{name}.jsonl")], "ponderosa", name=name)
+    exported(database, ["a", "b"], "prm", tmp_path / "out", soft=True)
+    assert labelled(tmp_path / "out") == [(["s", "7"], [0.5, 1.0]), (["s", "a"], [0.5, 0.0]), (["s", "b"], [0.5, 0.0])]
 
 
 def test_balance_takes_as_many_right_as_wrong_rows_of_a_problem(database: Database, tmp_path: Path) -> None:
@@ -177,6 +195,41 @@ def test_margin_wants_the_verifier_to_agree(database: Database, tmp_path: Path) 
     assert pairs(tmp_path / "out") == [("a \\boxed{7}", "c \\boxed{8}")], "without a score there is no margin"
 
 
+def test_margin_takes_the_scores_of_any_run_that_has_the_text(database: Database, tmp_path: Path) -> None:
+    """A sweep's first run, without scores, has the samples of the next: their pairs were lost, as many as 1,331 of 1,331."""
+    tree = {"0": "a \\boxed{7}", "1": "b \\boxed{8}"}
+    runs = [written(database, [tree], "bare"), written(database, [tree], "scored", scores={"0": 0.8, "1": 0.5})]
+    third = written(database, [{"0": tree["1"], "1": tree["0"]}], "elsewhere", scores={"0": 0.7, "1": 0.9})
+    for i, some in enumerate((runs, runs[::-1])):
+        exported(database, some, "preferences", tmp_path / str(i), margin=0.3)
+        assert pairs(tmp_path / str(i)) == [(tree["0"], tree["1"])]
+    made = exported(database, third, "preferences", tmp_path / "less", margin=0.3)
+    assert (pairs(tmp_path / "less"), made.left_out["problems whose pairs the verifier does not part by the margin"]) == ([], 1)
+
+
+def test_margin_compares_no_verifiers_with_each_other(database: Database, tmp_path: Path) -> None:
+    one = written(database, [{"0": "a \\boxed{7}"}], "one", scores={"0": 0.8})
+    other = written(database, [{"1": "b \\boxed{8}"}], "two", scores={"1": 0.1})
+    exported(database, [one, other], "preferences", tmp_path / "same", margin=0.3)
+    assert len(pairs(tmp_path / "same")) == 1
+    spec = replace(find_run(database, other).spec, verifier=Part("prm", {"model": "another"}))
+    with database.write() as connection:
+        connection.execute(schema.run.update().where(schema.run.c.id == other).values(spec=spec.json()))
+    exported(database, [one, other], "preferences", tmp_path / "out", margin=0.3)
+    assert pairs(tmp_path / "out") == []
+
+
+def test_a_text_of_very_many_steps_is_written_in_time(database: Database, tmp_path: Path) -> None:
+    """Each step had a copy of the steps before it: 400,000 of them took minutes and tens of gigabytes."""
+    run = written(database, [{"0": "x\n\n" * 100_000 + "\\boxed{7}", "1": "\\boxed{8}"}])
+    began = time.process_time()
+    exported(database, run, "prm", tmp_path / "prm")
+    exported(database, run, "preferences", tmp_path / "pairs", level="step")
+    assert [len(steps) for steps, _ in labelled(tmp_path / "prm")] == [100_001, 1]
+    assert len(rows(tmp_path / "pairs")) == 1
+    assert time.process_time() - began < 20
+
+
 def test_balance_takes_as_many_longer_as_shorter_choices(database: Database, tmp_path: Path) -> None:
     longer = {"0": "long, long \\boxed{7}", "1": "s \\boxed{8}"}
     shorter = {"0": "s \\boxed{7}", "1": "long, long \\boxed{8}"}
@@ -219,6 +272,17 @@ def test_held_out_problems_are_named_on_the_card_and_left_out_of_a_train_split(
     assert made.left_out["problems that are held out"] == 2, "the other run has it too"
     assert {row["prompt"] for row in rows(tmp_path / "kept")} == {"What is 1?"}
     assert "Held-out problems" not in (tmp_path / "kept" / "README.md").read_text()
+
+
+def test_runs_over_one_held_out_set_are_told_of_in_one_line(database: Database, tmp_path: Path) -> None:
+    """A sweep said the same of each of its runs."""
+    test = written(database, [TREE], "test", set_=Part("word", {"count": 1}), left=["2"])
+    other = written(database, [TREE], "other", left=["2"])
+    with database.write() as connection:
+        spec = replace(find_run(database, test).spec, seed=1).json()
+        connection.execute(schema.run.update().where(schema.run.c.id == other).values(spec=spec))
+    made = exported(database, [test, other], "prm", tmp_path / "out")
+    assert made.notes == ["2 runs are over test problems (word:count=1): do not measure on what learns from this"]
 
 
 def test_a_held_out_problem_is_left_out_of_a_train_split_where_a_file_has_it_too(database: Database, tmp_path: Path) -> None:

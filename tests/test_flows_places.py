@@ -63,3 +63,14 @@ def test_a_link_is_replaced_and_not_what_it_points_to(tmp_path: Path) -> None:
             part.write_text("new")
         assert (tmp_path / name).read_text() == "new"
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("end", ["-turn", "-wal", "-shm", "-journal"])
+def test_the_files_that_stand_beside_a_database_are_refused(tmp_path: Path, end: str) -> None:
+    """Writers take turns by a lock on the one, and the others hold what is not in the database yet."""
+    for name in ("runs.db", "runs.db-turn", "mine"):
+        (tmp_path / name).touch()
+    for force in (False, True):
+        with pytest.raises(ValueError, match=f"runs.db{end}' belongs to the database '.*runs.db'; name another place"):
+            places.checked(tmp_path / f"runs.db{end}", force)
+    places.checked(tmp_path / f"mine{end}", force=False)

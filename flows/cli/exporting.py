@@ -22,7 +22,7 @@ def export(
     soft: Annotated[
         bool, typer.Option("--soft", help="prm: the share of right solutions below a step, not whether any.")
     ] = False,
-    least: Annotated[int, typer.Option(help="prm, preferences: whole solutions below a step, at least.")] = 1,
+    least: Annotated[int, typer.Option(help="prm, preferences of --level step: whole solutions below a step, at least.")] = 1,
     balance: Annotated[
         bool,
         typer.Option("--balance", help="prm: as many right as wrong rows; preferences: chosen as often longer as shorter."),

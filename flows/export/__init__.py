@@ -64,6 +64,8 @@ def _check(name: str, format: Format, options: Options) -> None:
         raise ValueError(f"--margin must be in [0, 1], as scores are, not {options.margin}")
     if options.margin is not None and options.level == "step":
         raise ValueError("--margin is for whole solutions, whose scores a run has; leave it or --level step out")
+    if name == "preferences" and options.least != DEFAULTS.least and options.level != "step":
+        raise ValueError("--least is for pairs of steps; add --level step, or leave it out")
     format.available()
 
 

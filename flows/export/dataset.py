@@ -4,7 +4,7 @@ and `datasets.load_dataset(FOLDER)` read too."""
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,11 +87,13 @@ def taken(source: Source, options: Options, made: Exported) -> list[Run]:
         held = [run for run in source.runs if parts[run.id] not in LEARNED]
         made.left_out["problems that are held out"] += sum(source.closed(run) for run in held)
         return [run for run in source.runs if run not in held]
+    over: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for run in source.runs:
         if parts[run.id] not in LEARNED:
-            made.note(
-                f"run {run.id} is over {parts[run.id]} problems ({run.spec.problems}): do not measure on what learns from it"
-            )
+            over[parts[run.id], str(run.spec.problems)].append(run.id)
+    for (part, name), ids in over.items():
+        which = f"run {ids[0]} is" if len(ids) == 1 else f"{len(ids)} runs are"
+        made.note(f"{which} over {part} problems ({name}): do not measure on what learns from this")
     return list(source.runs)
 
 

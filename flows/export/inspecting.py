@@ -73,7 +73,7 @@ def _log(source: Source, run: Run, chosen: bool, judge: Judge, made: Exported) -
     samples, ids = [], []
     graded = source.graded(run)
     if chosen and not graded:
-        made.note(f"run {run.id} has no verdicts: its samples have no scores")
+        made.note(f"run {run.id} has no verdicts: samples without a choice have no score, and no accuracy counts them")
     for attempt in source.attempts(run):
         paths = [path for path in attempt.wholes if not chosen or path == attempt.chosen]
         if not (paths or chosen):

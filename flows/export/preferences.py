@@ -6,15 +6,16 @@
 Of a solution: a right and a wrong one of the same problem, both ended by the model itself. Of a step (--level step): two that
 follow the same beginning, one with only right solutions below it and the other with only wrong ones, at least `--least` each;
 the prompt is the question and the steps before, each followed by a blank line. What pruning does to such steps is in `trie.py`.
-Equal texts are one. The pairs go round: each solution is used once before any is used again.
+Equal texts are one, with the scores of all the runs that have it. The pairs go round: each solution is used once before any is
+used again.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 from search.types import SEPARATOR, Finish
@@ -38,7 +39,7 @@ class Text:
     """One side of a pair."""
 
     text: str
-    value: float | None = None  # by the run's verifier
+    values: Mapping[str, float] = field(default_factory=dict, compare=False)  # by each run's own verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,13 @@ def write(source: Source, place: Path, options: Options, made: Exported) -> None
             tree = grown(attempts, judge)
             dataset.count(tree, made, counts)
             found = of_steps(tree, options.least) if options.level == "step" else of_solutions(tree)
-            fitting = (pair for pair in found if options.margin is None or _agrees(pair, options.margin))
-            some = islice(fitting, LOOKED_AT * options.pairs if options.balance else options.pairs)
-            kept = balance.some(some, options.pairs) if options.balance else list(some)
+            first = next(found, None)
+            pairs = found if first is None else chain([first], found)
+            fitting = (pair for pair in pairs if options.margin is None or _agrees(pair, options.margin))
+            some = list(islice(fitting, LOOKED_AT * options.pairs if options.balance else options.pairs))
+            if first is not None and not some:
+                made.left_out["problems whose pairs the verifier does not part by the margin"] += 1
+            kept = balance.some(some, options.pairs) if options.balance else some
             counts["problems"] += bool(kept)
             for pair in kept:
                 texts = {"prompt": pair.prompt, "chosen": pair.chosen.text, "rejected": pair.rejected.text}
@@ -99,30 +104,36 @@ def write(source: Source, place: Path, options: Options, made: Exported) -> None
                 counts[f"chosen is {('as long', 'longer', 'shorter')[pair.longer]}"] += 1
     rule = STEPS if options.level == "step" else SOLUTIONS
     if options.margin is not None:
-        rule += f" The run's verifier scores chosen higher by at least {options.margin:g}."
+        rule += f" Each verifier that a run has scored both with scores chosen higher by at least {options.margin:g}."
     dataset.card(place, source, runs, options, made, rule, {"rows": rows.count, **counts})
 
 
 def of_solutions(tree: Grown) -> Iterator[Pair]:
     """The pairs of right and wrong solutions of one problem."""
-    sides: dict[bool, dict[str, Text]] = {True: {}, False: {}}
+    sides: dict[bool, dict[str, dict[str, float]]] = {True: {}, False: {}}
     for whole in tree.wholes:
         if whole.attempt.nodes[whole.path].finish is Finish.END:
             text = whole.attempt.text(whole.path)
-            sides[whole.right].setdefault(text, Text(text, whole.attempt.value(whole.path)))
+            values = sides[whole.right].setdefault(text, {})
+            for attempt in (whole.attempt, *whole.shared):
+                value = attempt.value(whole.path)
+                if value is not None:
+                    values.setdefault(str(attempt.run.spec.verifier), value)
     # one text that was judged both ways (by runs with other references) says nothing
     both = sides[True].keys() & sides[False].keys()
-    right, wrong = ([each for text, each in sides[side].items() if text not in both] for side in (True, False))
+    right, wrong = ([Text(text, each) for text, each in sides[side].items() if text not in both] for side in (True, False))
     yield from (Pair(tree.question, a, b) for a, b in around(right, wrong))
 
 
 def of_steps(tree: Grown, least: int) -> Iterator[Pair]:
     """The pairs of steps of one problem."""
-    for steps, branch in nodes(tree.root):
-        below = [(step, each) for step, each in branch.below.items() if each.solutions >= least]
+    for node in nodes(tree.root):
+        below = [(step, each) for step, each in node.branch.below.items() if each.solutions >= least]
         right = [Text(step) for step, each in below if not each.wrong]
         wrong = [Text(step) for step, each in below if not each.right]
-        prompt = "".join(part + SEPARATOR for part in (tree.question, *steps))
+        if not right or not wrong:
+            continue
+        prompt = "".join(part + SEPARATOR for part in (tree.question, *(each.step for each in node.line())))
         yield from (Pair(prompt, a, b) for a, b in around(right, wrong))
 
 
@@ -141,8 +152,9 @@ def around(right: Sequence[Text], wrong: Sequence[Text]) -> Iterator[tuple[Text,
 
 
 def _agrees(pair: Pair, margin: float) -> bool:
-    a, b = pair.chosen.value, pair.rejected.value
-    return a is not None and b is not None and a - b >= margin
+    a, b = pair.chosen.values, pair.rejected.values
+    both = a.keys() & b.keys()  # the scores of one verifier say nothing beside another's
+    return bool(both) and all(a[name] - b[name] >= margin for name in both)
 
 
 __all__ = ["Balance", "Pair", "Text", "around", "of_solutions", "of_steps", "write"]

@@ -39,7 +39,11 @@ def write(source: Source, place: Path, options: Options, made: Exported) -> None
         for attempts in dataset.problems(source, runs, options, made):
             tree = grown(attempts, judge)
             dataset.count(tree, made, counts)
-            found = [row for row in longest(tree.root, options.least) if not (options.unpruned and any(b.cut for b in row[1]))]
+            found = list(longest(tree.root, options.least))
+            if options.unpruned:
+                whole = [row for row in found if not any(branch.cut for branch in row[1])]
+                made.left_out["rows below which something was cut"] += len(found) - len(whole)
+                found = whole
             kept = balanced(found) if options.balance else found
             made.left_out["rows that had no counterpart"] += len(found) - len(kept)
             counts["problems"] += bool(kept)
@@ -49,7 +53,7 @@ def write(source: Source, place: Path, options: Options, made: Exported) -> None
                 counts["steps"] += len(steps)
                 counts["rows whose every step may lead to a right answer"] += all(labels)
                 counts["steps that no right solution is below"] += sum(not label for label in labels)
-    rule = f"{SOFT if options.soft else HARD} Each step has at least {options.least}. {BIAS}"
+    rule = f"{SOFT if options.soft else HARD} Each step has at least {options.least} of them. {BIAS}"
     dataset.card(place, source, runs, options, made, rule, {"rows": rows.count, **counts})
     if options.soft:
         made.note("labels are shares: TRL's PRMTrainer makes whole numbers of them, 0 below 1")

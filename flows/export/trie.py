@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from search.types import Path, State, parent_of, pieces_of
+from store.imported import is_imported
 
 from .attempts import Attempt
 from .judging import Judge, ended
@@ -47,12 +48,31 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """A branch with the way to it. It is linked and not spelt out: one text may have some 100,000 steps."""
+
+    branch: Branch
+    step: str = ""  # of the root
+    before: Node | None = None  # None: the root
+
+    def line(self) -> list[Node]:
+        """The nodes from the first step to this one."""
+        found: list[Node] = []
+        node = self
+        while node.before is not None:
+            found.append(node)
+            node = node.before
+        return found[::-1]
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """One judged solution."""
 
     attempt: Attempt
     path: Path
     right: bool
+    shared: list[Attempt] = field(default_factory=list)  # of other runs that have the same sample, at the same path
 
 
 @dataclass(slots=True)
@@ -68,26 +88,32 @@ class Grown:
 
 
 def grown(attempts: Sequence[Attempt], judge: Judge) -> Grown:
-    """The tree of one problem. A sample that several runs have (the same seed, path and steps) counts once."""
+    """The tree of one problem. A sample that several runs have (the same seed, path and steps) counts once; of runs that were
+    imported neither generator nor seed is known, so each has its own."""
     trees = Grown(attempts[0].problem.prompt)
-    seen: set[tuple[object, ...]] = set()
+    seen: dict[tuple[object, ...], Whole | None] = {}  # None: undecided, or cut
     for attempt in attempts:
-        verdicts, generator = judge(attempt), str(attempt.run.spec.generator)
+        verdicts, spec = judge(attempt), attempt.run.spec
+        drawn_by = attempt.run.id if is_imported(spec) else str(spec.generator)
         for path in attempt.wholes:
             if attempt.own_prompt(path) is not None:
                 trees.others += 1
                 continue
             steps = steps_of(attempt, path)
-            key = (generator, attempt.row["seed"], path, steps)
-            if not steps or key in seen:
-                trees.shared += bool(steps)
+            key = (drawn_by, attempt.row["seed"], path, steps)
+            if not steps:
                 continue
-            seen.add(key)
+            if key in seen:
+                trees.shared += 1
+                if first := seen[key]:
+                    first.shared.append(attempt)
+                continue
             right = verdicts.get(path) if ended(attempt, path) else None
             trees.undecided += ended(attempt, path) and right is None
             _add(trees.root, steps, right)
-            if right is not None:
-                trees.wholes.append(Whole(attempt, path, right))
+            seen[key] = None if right is None else Whole(attempt, path, right)
+            if whole := seen[key]:
+                trees.wholes.append(whole)
         for path in _given_up(attempt):
             _add(trees.root, steps_of(attempt, path), None)
     return trees
@@ -125,25 +151,25 @@ def _along(root: Branch, steps: Sequence[str]) -> Iterator[Branch]:
 def longest(root: Branch, least: int) -> Iterator[tuple[Steps, list[Branch]]]:
     """The longest beginnings whose every step has at least `least` solutions below it, with the branches of their steps; in the
     order in which they were made. (With `least=1`: the solutions, equal ones once.)"""
-    stack: list[tuple[Steps, list[Branch]]] = [((), [])]
+    stack = [Node(root)]
     while stack:
-        steps, branches = stack.pop()
-        here = branches[-1] if branches else root
-        below = [(step, branch) for step, branch in here.below.items() if branch.solutions >= least]
+        node = stack.pop()
+        below = [(step, branch) for step, branch in node.branch.below.items() if branch.solutions >= least]
         # a shorter solution that others go on from is one too
-        ends = here.solutions - sum(branch.solutions for _, branch in below)
-        if steps and (not below or (least == 1 and ends)):
-            yield steps, branches
-        stack += [((*steps, step), [*branches, branch]) for step, branch in reversed(below)]
+        ends = node.branch.solutions - sum(branch.solutions for _, branch in below)
+        if node.before is not None and (not below or (least == 1 and ends)):
+            line = node.line()
+            yield tuple(each.step for each in line), [each.branch for each in line]
+        stack += [Node(branch, step, node) for step, branch in reversed(below)]
 
 
-def nodes(root: Branch) -> Iterator[tuple[Steps, Branch]]:
-    """Every branch with the steps that lead to it, the root first."""
-    stack: list[tuple[Steps, Branch]] = [((), root)]
+def nodes(root: Branch) -> Iterator[Node]:
+    """Every branch, the root first."""
+    stack = [Node(root)]
     while stack:
-        steps, branch = stack.pop()
-        yield steps, branch
-        stack += [((*steps, step), each) for step, each in reversed(branch.below.items())]
+        node = stack.pop()
+        yield node
+        stack += [Node(branch, step, node) for step, branch in reversed(node.branch.below.items())]
 
 
-__all__ = ["Branch", "Grown", "grown", "longest", "nodes"]
+__all__ = ["Branch", "Grown", "Node", "grown", "longest", "nodes"]
