@@ -248,6 +248,29 @@ def test_the_harness_gives_the_answers_of_its_first_filter_once(tmp_path: Path) 
     assert lines[-1].endswith("ours are the same on 1 of 2; others are gsm8k/1 0")
 
 
+@pytest.mark.parametrize(
+    ("made", "chosen", "verdict"),
+    [
+        ("4", "1", "correct"),  # a vote's answer: the first text that gives it
+        ("4.0", "1", "correct"),
+        ("So \\boxed{5}.", "0", "wrong"),  # one of the texts itself, as take_first leaves it
+        ("7", None, "none"),
+        ("[invalid]", None, "none"),
+    ],
+)
+def test_what_the_harness_made_of_several_texts_is_the_choice(
+    tmp_path: Path, made: str, chosen: str | None, verdict: str
+) -> None:
+    texts = ["So \\boxed{5}.", "So \\boxed{4}.", "\\boxed{4}"]
+    several = {**HARNESS, "target": "4", "resps": [texts], "filtered_resps": [made]}
+    rows = [several, {**HARNESS, "doc_id": 1}]  # the second has one text, and so a choice
+    (tmp_path / "samples_x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_id, _ = imports.run(str(tmp_path / "a.db"), [str(tmp_path / "samples_x.jsonl")], "lm-eval")
+    with open_database(tmp_path / "a.db") as db:
+        first = queries.attempts(db, run_id)[0]
+    assert (first.path, first.verdict) == (chosen, verdict)
+
+
 # ------------------------------------------------------------------------------------------------------------ selectors
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pipelines.problems import FAMILIES
@@ -53,10 +53,18 @@ class Converter:
             problem=self.problem(record, position),
             position=position,
             candidates=candidates,
-            chosen=None if record.chosen is None else str(record.chosen),
+            chosen=self._chosen(record, candidates),
             # never from a tokenizer that was named here: what it took there is not known by that
             generated=counted if record.generated is None else record.generated,
         )
+
+    def _chosen(self, record: Record, candidates: Sequence[ImportedCandidate]) -> Path | None:
+        """What the file says was chosen: itself, or the first that gives the answer which was."""
+        if record.chosen is not None:
+            return str(record.chosen)
+        if record.elected is None or (key := canonical(record.elected, record.style or self.style).key) is None:
+            return None
+        return next((each.path for each in candidates if each.answer.key == key), None)
 
     def _candidate(self, path: Path, each: Written, record: Record) -> ImportedCandidate:
         finish = Finish.STEP if not each.whole else Finish.END if each.finished else Finish.LENGTH

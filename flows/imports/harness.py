@@ -4,8 +4,9 @@
 A file samples_TASK_DATE.jsonl a task, a line a document and filter: doc_id, doc (the data set's row), target (text),
 arguments (gen_args_0.arg_0 is the prompt), resps (for each request the texts of its repeats), filtered_resps (what the
 filter made of them), filter, metrics (their names) and each metric's number under its name. Of several filters the file's
-first is taken: all of them have the same texts. A filter's extraction is an answer; "[invalid]" is none. Documents that
-were scored by log-likelihood have no texts, and are refused. No counts of tokens.
+first is taken: all of them have the same texts. A filter's extraction is an answer; "[invalid]" is none. Where a filter made
+one answer of several texts, as a vote does, that is the choice: the first text that gives it. Documents that were scored by
+log-likelihood have no texts, and are refused. No counts of tokens.
 """
 
 from __future__ import annotations
@@ -34,13 +35,17 @@ def record(row: Json, notes: dict[str, str]) -> Record | None:
     listed = row.get("metrics")
     metrics = [str(m) for m in listed if isinstance(row.get(str(m)), (int, float))] if isinstance(listed, list) else []
     lone = len(resps) == 1
+    made = filtered[0] if not lone and isinstance(filtered, list) and len(filtered) == 1 else None
+    chosen = 0 if lone else resps.index(made) if made in resps else None  # what the harness graded
+    right = _verdict(row, metrics)
     return Record(
         id=f"{task}/{whole(present(row, 'doc_id'), WHICH)}",
         prompt=_question(row),
         answer=scalar(row, "target"),
-        candidates=[_written(text_, answers[i], _verdict(row, metrics) if lone else None) for i, text_ in enumerate(resps)],
+        candidates=[_written(each, answers[i], right if i == chosen else None) for i, each in enumerate(resps)],
         source=f"lm-eval/{task}",
-        chosen=0 if lone else None,  # what the harness graded; of several texts it may have graded a vote
+        chosen=chosen,
+        elected=made if chosen is None and isinstance(made, str) and made != INVALID else None,
     )
 
 

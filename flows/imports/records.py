@@ -47,6 +47,7 @@ class Record:
     source: str = ""  # "" = the format's name
     style: str = ""  # of the answers; "" = as the import says
     chosen: int | None = None  # which candidate the file says was chosen; None = it does not say
+    elected: str | None = None  # the answer that the file says was chosen, where it does not say by which candidate
     generated: int | None = None  # tokens that all of it took, where the file has a total; None = sum of the candidates'
 
 
