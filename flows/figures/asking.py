@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from sqlalchemy import text
+
 from flows import solved
 from flows.figures.durable import WIDTH, command, fill, made_problems, made_spec
 from flows.launch import launch
@@ -26,6 +28,11 @@ from store.questions import QUESTIONS
 from store.runs import begin_run, close_run, list_runs
 
 FORMATS = ("parquet", "jsonl", "lm-eval", "prm", "preferences")  # inspect's writer takes minutes
+# what is made has one length and few scores, which questions would go through faster than a model's
+SPREAD = """
+UPDATE solution SET tokens = 20 + (number * 7919 + attempt_id * 104729) % 300,
+                    value = ((number * 7919 + attempt_id * 104729) % 9973) / 9973.0
+"""
 PROBLEMS = "countdown:split=test,count=200,seed=5"
 STRATEGIES = (
     "greedy",
@@ -70,6 +77,7 @@ def _fill(where: str, candidates: int) -> None:
         began = time.perf_counter()
         count = solved.ensure(database, [made.id])
         console().print(f"{count:,} solutions derived in {time.perf_counter() - began:.1f} s, once")
+        database.transact(lambda connection: connection.execute(text(SPREAD)))
 
 
 def _questions(where: str) -> None:

@@ -10,6 +10,15 @@ from ..stats import Clusters
 from .costs import RUN, with_names
 from .question import Asked, Col, Question, Row
 
+SAMPLED = 100_000  # solutions of a run: as many tell what all do, to a thousandth
+# attempts: of a run with more solutions, those of the problems that come first, in the order of their hashes
+_SAMPLE = f"""SELECT sampled.id
+          FROM (SELECT attempt.id, coalesce(attempt.solutions, 0) AS own,
+                       sum(coalesce(attempt.solutions, 0)) OVER (PARTITION BY attempt.run_id
+                                                                 ORDER BY attempt.problem_key, attempt.id) AS upto
+                FROM attempt WHERE attempt.run_id IN ({{runs}})) AS sampled
+          WHERE sampled.upto - sampled.own < {SAMPLED}"""
+_RULE = f" Of a run with more than {SAMPLED:,} solutions it is a sample: the problems of the smallest keys, which are hashes."
 BINS = 10
 GRAIN = 10_000  # of the score, for ranks: verifiers give four digits
 
@@ -38,7 +47,7 @@ CALIBRATION = Question(
     says="All whole solutions with a score, in ten bins. A calibrated verifier's score is the share that is right; "
     "above it, it is "
     "over-confident. One that was merged into an equal one has no score. Of a search tree these are the solutions that the "
-    "search has left, which it chose by this very score.",
+    "search has left, which it chose by this very score." + _RULE,
     sql=f"""
 SELECT attempt.run_id AS run, bin, count(*) AS problems, sum(n) AS n, sum(c) AS c, sum(total) AS total, sum(n * n) AS nn,
        sum(c * c) AS cc, sum(n * c) AS nc
@@ -46,7 +55,7 @@ FROM (SELECT solution.attempt_id,
              CASE WHEN solution.value >= 1 THEN {BINS - 1} ELSE CAST(floor(solution.value * {BINS}) AS INTEGER) END AS bin,
              count(*) AS n, sum(CASE WHEN solution.correct THEN 1 ELSE 0 END) AS c, sum(solution.value) AS total
       FROM solution
-      WHERE solution.attempt_id IN (SELECT attempt.id FROM attempt WHERE attempt.run_id IN ({{runs}}))
+      WHERE solution.attempt_id IN ({_SAMPLE})
             AND solution.value IS NOT NULL AND solution.correct IS NOT NULL
       GROUP BY 1, 2) AS pools
 JOIN attempt ON attempt.id = pools.attempt_id
@@ -122,7 +131,7 @@ VERIFIER = Question(
     asks="Is the verifier over-confident, and does it tell right from wrong?",
     says="Confidence is the mean score minus the share that is right: an interval above 0 says over-confident, below 0 "
     "under-confident. Solutions are those with a score: one that was merged into an equal one has none. Those of a search were "
-    "kept for this very score, which alone makes it too high; independent samples say what the verifier is like.",
+    "kept for this very score, which alone makes it too high; independent samples say what the verifier is like." + _RULE,
     sql=f"""
 SELECT grains.run, grain, grains.n, grains.c, grains.total, grains.squares, grains.right_total, moments.problems, moments.nn,
        moments.dd, moments.nd
@@ -131,14 +140,14 @@ FROM (SELECT attempt.run_id AS run, CAST(floor(solution.value * {GRAIN} + 0.5) A
              sum(solution.value * solution.value) AS squares,
              sum(CASE WHEN solution.correct THEN solution.value ELSE 0 END) AS right_total
       FROM solution JOIN attempt ON attempt.id = solution.attempt_id
-      WHERE solution.attempt_id IN (SELECT attempt.id FROM attempt WHERE attempt.run_id IN ({{runs}}))
+      WHERE solution.attempt_id IN ({_SAMPLE})
             AND solution.value IS NOT NULL AND solution.correct IS NOT NULL
       GROUP BY 1, 2) AS grains
 JOIN (SELECT attempt.run_id AS run, count(*) AS problems, sum(n * n) AS nn, sum(d * d) AS dd, sum(n * d) AS nd
       FROM (SELECT solution.attempt_id, count(*) AS n,
                    sum(solution.value - CASE WHEN solution.correct THEN 1 ELSE 0 END) AS d
             FROM solution
-            WHERE solution.attempt_id IN (SELECT attempt.id FROM attempt WHERE attempt.run_id IN ({{runs}}))
+            WHERE solution.attempt_id IN ({_SAMPLE})
                   AND solution.value IS NOT NULL AND solution.correct IS NOT NULL
             GROUP BY solution.attempt_id) AS pools
       JOIN attempt ON attempt.id = pools.attempt_id
@@ -183,38 +192,42 @@ def _ratio(total: float | None, n: float | None) -> float | None:
     return None if not n or total is None else total / n
 
 
+# the longest of each group but the last, and which group a solution is in
+_LIMITS = ", ".join(f"max(CASE WHEN bin <= {i} THEN tokens END) AS longest_{i}" for i in range(LENGTHS - 1))
+_UP_TO = " ".join(f"WHEN solution.tokens <= limits.longest_{i} THEN {i}" for i in range(LENGTHS - 1))
 _SCORED = "CASE WHEN solution.value IS NOT NULL AND {0} THEN 1 ELSE 0 END"
 LENGTH = Question(
     name="length",
     title="Length bias",
     asks="Are long solutions right less often, and does the verifier know?",
     says="Whole solutions in five groups by length, each a fifth of the run's solutions. A verifier without length bias "
-    "gives the right "
-    "ones of each group the same score, and the wrong ones too.",
+    "gives the right ones of each group the same score, and the wrong ones too." + _RULE,
     sql=f"""
 SELECT attempt.run_id AS run, bin, min(shortest) AS shortest, max(longest) AS longest, count(*) AS problems, sum(n) AS n,
        sum(c) AS c, sum(n * n) AS nn, sum(c * c) AS cc, sum(n * c) AS nc, sum(scored) AS scored, sum(total) AS total,
        sum(right_scored) AS right_scored, sum(right_total) AS right_total, sum(wrong_scored) AS wrong_scored,
        sum(wrong_total) AS wrong_total
-FROM (SELECT solution.attempt_id, lengths.bin, min(solution.tokens) AS shortest, max(solution.tokens) AS longest,
+FROM (SELECT solution.attempt_id,
+             CASE {_UP_TO} ELSE {LENGTHS - 1} END AS bin,
+             min(solution.tokens) AS shortest, max(solution.tokens) AS longest,
              count(*) AS n, sum(CASE WHEN solution.correct THEN 1 ELSE 0 END) AS c, count(solution.value) AS scored,
              sum(solution.value) AS total, sum({_SCORED.format("solution.correct")}) AS right_scored,
              sum(CASE WHEN solution.correct THEN solution.value END) AS right_total,
              sum({_SCORED.format("NOT solution.correct")}) AS wrong_scored,
              sum(CASE WHEN NOT solution.correct THEN solution.value END) AS wrong_total
-      FROM solution
-      JOIN attempt AS owner ON owner.id = solution.attempt_id
-      JOIN (SELECT run_id, tokens,
-                   CAST(floor((sum(n) OVER (PARTITION BY run_id ORDER BY tokens) - (n + 1) / 2.0) * {LENGTHS}
-                              / sum(n) OVER (PARTITION BY run_id)) AS INTEGER) AS bin
-            FROM (SELECT attempt.run_id, solution.tokens, count(*) AS n
-                  FROM solution JOIN attempt ON attempt.id = solution.attempt_id
-                  WHERE solution.attempt_id IN (SELECT attempt.id FROM attempt WHERE attempt.run_id IN ({{runs}}))
-                        AND solution.finish = 'end'
-                  GROUP BY attempt.run_id, solution.tokens) AS counted) AS lengths
-        ON lengths.run_id = owner.run_id AND lengths.tokens = solution.tokens
-      WHERE solution.attempt_id IN (SELECT attempt.id FROM attempt WHERE attempt.run_id IN ({{runs}}))
-            AND solution.finish = 'end'
+      FROM (SELECT run_id, {_LIMITS}
+            FROM (SELECT run_id, tokens,
+                         CAST(floor((sum(n) OVER (PARTITION BY run_id ORDER BY tokens) - (n + 1) / 2.0) * {LENGTHS}
+                                    / sum(n) OVER (PARTITION BY run_id)) AS INTEGER) AS bin
+                  FROM (SELECT attempt.run_id, solution.tokens, count(*) AS n
+                        FROM solution JOIN attempt ON attempt.id = solution.attempt_id
+                        WHERE solution.attempt_id IN ({_SAMPLE})
+                              AND solution.finish = 'end'
+                        GROUP BY attempt.run_id, solution.tokens) AS counted) AS lengths
+            GROUP BY run_id) AS limits
+      JOIN attempt AS owner ON owner.run_id = limits.run_id
+      JOIN solution ON solution.attempt_id = owner.id
+      WHERE solution.finish = 'end' AND owner.id IN ({_SAMPLE})
       GROUP BY 1, 2) AS pools
 JOIN attempt ON attempt.id = pools.attempt_id
 GROUP BY attempt.run_id, bin
