@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sqlalchemy import text
 from search.types import SEPARATOR
 from store.audit import audit
 from store.database import Database, open_database
-from store.questions import QUESTIONS, astray
+from store.questions import QUESTIONS, astray, verifier
 from store.questions.budget import budgets_of, listed
 from store.questions.question import plain, rests_on_few
 from store.runs import Run, retry
@@ -346,6 +347,20 @@ def test_lengths_are_in_fifths_and_what_was_cut_is_left_out(db: Database) -> Non
 
 
 # ---------------------------------------------------------------------------------------------------------------- costs
+
+
+@pytest.mark.parametrize("name", ["calibration", "verifier", "length"])
+def test_of_a_very_large_run_the_problems_of_the_smallest_keys_are_the_sample(db: Database, pools: Run, name: str) -> None:
+    question = QUESTIONS[name]
+    sampled = replace(question, sql=question.sql.replace(f"< {verifier.SAMPLED}", "< 5"))  # each problem has four
+    assert sampled.sql != question.sql
+    with db.read() as connection:
+        first = connection.execute(text("SELECT id FROM problem ORDER BY key")).scalars().all()[:2]
+    alone = write(db, spec(n=4, seed=1), {each: POOLS[each] for each in first}, "alone")
+    found, wanted = sampled.ask(db, [pools]), question.ask(db, [alone])
+    assert found != question.ask(db, [pools])
+    for one, other in zip(found, wanted, strict=True):
+        assert {**one, "run": "", "name": ""} == {**other, "run": "", "name": ""}
 
 
 def test_scores_are_compared_to_four_digits(db: Database) -> None:
