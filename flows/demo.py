@@ -72,7 +72,8 @@ def run(problems: int, database: str, plain: bool, json: bool = False) -> None:
     with open_database(database) as opened:
         left_out = (
             f"{len(others)} further strategies were run on {min(FEW, problems)} problems of {FAMILIES[-1]} each, too few to "
-            f"rank them. They are not on this page; `ponderosa report all -o all.html{tables.of_database(database)}` has them."
+            "rank them. They are not on this page, but on that of: ponderosa report all -o all.html"
+            f"{tables.of_database(database)}"
         )
         made = written.run(opened, [*ids, *seeded], _page(database), force=True, remarks=[left_out])
     out.print(f"report    {made.file}  (open it in a browser)")
