@@ -19,7 +19,7 @@ from typing import NoReturn
 PATIENCE = 9.0  # seconds
 
 _armed, _told = threading.Event(), threading.Event()
-_words: Callable[[int], str] = str
+_words: Callable[[int], str] = "".format  # what is said of a signal: nothing, of a process that is no command's
 
 
 def arm(words: Callable[[int], str]) -> None:

@@ -234,7 +234,10 @@ def test_a_disk_that_is_full_where_the_rows_go_is_one_line(database: Path, sql: 
         done = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60
         )
-    assert (done.returncode, done.stderr) == (74, b"ponderosa: cannot write: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        74,
+        b"ponderosa: cannot write: No space left on device; make room there, or write elsewhere\n",
+    )
 
 
 def test_streams_that_are_closed_are_none_to_write_to(database: Path) -> None:

@@ -100,7 +100,7 @@ def _unwritten(error: OSError) -> StoreError:
     from store.errors import WriteError
 
     at = f" '{error.filename}'" if error.filename else ""
-    return WriteError(f"cannot write{at}: {error.strerror}")
+    return WriteError(f"cannot write{at}: {error.strerror}; make room there, or write elsewhere")
 
 
 def _open_streams() -> None:

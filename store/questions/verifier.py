@@ -10,7 +10,7 @@ from ..stats import Clusters
 from .costs import RUN, with_names
 from .question import Asked, Col, Question, Row
 
-SAMPLED = 100_000  # solutions of a run: as many tell what all do, to a thousandth
+SAMPLED = 100_000  # solutions of a run, which each question goes through in about a second
 # attempts: of a run with more solutions, those of the problems that come first, in the order of their hashes
 _SAMPLE = f"""SELECT sampled.id
           FROM (SELECT attempt.id, coalesce(attempt.solutions, 0) AS own,
@@ -193,8 +193,8 @@ def _ratio(total: float | None, n: float | None) -> float | None:
 
 
 # the longest of each group but the last, and which group a solution is in
-_LIMITS = ", ".join(f"max(CASE WHEN bin <= {i} THEN tokens END) AS longest_{i}" for i in range(LENGTHS - 1))
-_UP_TO = " ".join(f"WHEN solution.tokens <= limits.longest_{i} THEN {i}" for i in range(LENGTHS - 1))
+_LIMITS = (",\n" + " " * 19).join(f"max(CASE WHEN bin <= {i} THEN tokens END) AS longest_{i}" for i in range(LENGTHS - 1))
+_UP_TO = ("\n" + " " * 18).join(f"WHEN solution.tokens <= limits.longest_{i} THEN {i}" for i in range(LENGTHS - 1))
 _SCORED = "CASE WHEN solution.value IS NOT NULL AND {0} THEN 1 ELSE 0 END"
 LENGTH = Question(
     name="length",
