@@ -125,7 +125,8 @@ def test_a_connection_that_is_lost_at_any_statement_or_commit_of_a_run_costs_no_
                 work.resume(database, each.spec, share=True)
         return contents(place.url), next(places) - 1
 
-    whole, count = run(None)
+    whole, _ = run(None)
+    count = min(run(None)[1] for _ in range(3))  # a slow one may have had a beat of its lease too
     assert count > 100
     assert sum(row["shared_tokens"] for row in whole["attempt"]) > 0
     for lose_at in range(1, count + 1):
