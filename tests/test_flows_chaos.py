@@ -152,7 +152,7 @@ def test_a_run_that_is_told_to_stop_gives_its_shard_back_and_goes_on_later(
     stage = Stage(nursery, Files(tmp_path), Setting.fake("beam", 4, n=4, keep=2))
     where = stage.fresh()
     before = stored(where)
-    worker = stage.start(where, pause=0.02)
+    worker = stage.start(where, pause=0.1)
     worker.until("made", replies)
     told = time.monotonic()
     worker.send(getattr(signal, name))

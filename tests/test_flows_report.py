@@ -174,13 +174,14 @@ def verifier(grains: list[Row]) -> Row:
 
 def parts(r: Row, names: tuple[str, ...], value: str) -> list[Row]:
     total = sum(r[name] for name in names if name != "queue")
-    return [{value: r[name], **({} if name == "queue" else {"share": r[name] / total})} for name in names]
+    counted = {"problems": r["problems"]}
+    return [{value: r[name], **counted, **({} if name == "queue" else {"share": r[name] / total})} for name in names]
 
 
 def fates(r: Row) -> list[Row]:
     told = (r["pruned"], r["cancelled"], r["aside"])
     counts = (r["chosen"], r["total"] - r["chosen"] - sum(told), *told)
-    return [{"tokens": count, "share": count / r["total"]} for count in counts]
+    return [{"tokens": count, "share": count / r["total"], "problems": r["problems"]} for count in counts]
 
 
 def losses(rows: list[Row]) -> list[Row]:
@@ -290,10 +291,14 @@ def test_of_a_run_that_has_finished_nothing_nothing_is_found(tmp_path: Path) -> 
     ],
 )
 def test_the_best_run_is_said_to_be_better_than_those_that_it_is_better_than(others: int, tied: int, said: str) -> None:
-    row = {"budget": 1000, "name": "a", "accuracy": 0.8, "low": 0.7, "high": 0.9, "tokens": 168.2}
-    told = findings._best({"best": [{**row, "within": others + 1, "tied": tied, "alike": listed(list("bcdefghijk")[:tied])}]})
+    row = {"budget": 1000, "name": "a", "accuracy": 0.8, "low": 0.7, "high": 0.9, "tokens": 168.2, "problems": 60, "of": 60}
+    row |= {"within": others + 1, "tied": tied, "alike": listed(list("bcdefghijk")[:tied])}
+    told = findings._best({"best": [row]})
     assert told is not None
     assert told.answer == f"a: 0.800 [0.700, 0.900] for 168 tokens; {said}."
+    told = findings._best({"best": [{**row, "of": 90}]})
+    assert told is not None
+    assert told.answer == f"a: 0.800 [0.700, 0.900] for 168 tokens, by the 60 of its 90 problems that it has finished; {said}."
 
 
 def test_a_margin_is_said_in_words() -> None:

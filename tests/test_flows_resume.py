@@ -84,14 +84,14 @@ def test_a_run_that_is_stopped_in_mid_search_goes_on_and_ends_like_one_that_was_
     running.send_signal(stop)
     began = time.monotonic()
     status, _, err = ended(running)
+    took = time.monotonic() - began
     assert status == code, err
     if stop is not signal.SIGKILL:
-        assert time.monotonic() - began < 10
+        assert took < 20
         assert err.splitlines()[-1].endswith("goes on from here")
-        assert ask(path, "select distinct owner from lease") == [("",)]
-        assert ask(path, "select status from run") == [("interrupted",)]
+        check_left(path, took)
     status, out, err = ended(started("runs", "-d", "a.db", cwd=tmp_path))  # whatever the dead process left in the table
-    found = "abandoned" if stop is signal.SIGKILL else "interrupted"
+    found = "abandoned" if stop is signal.SIGKILL or took >= hurry.PATIENCE else "interrupted"
     assert (status, found in out, "running" in out) == (0, True, False), out + err
     status, out, err = ended(started("show", "-d", "a.db", cwd=tmp_path))
     assert "does the rest" in out
@@ -371,12 +371,17 @@ def test_a_run_under_prefect_that_is_stopped_ends_in_seconds_without_its_traceba
     assert "Traceback" not in out + err, err
     assert err.splitlines()[-1].endswith("goes on from here")
     assert [line for line in err.splitlines() if "word" not in line and "problems" not in line][:-1] == []
-    if took < hurry.PATIENCE:
-        assert ask(tmp_path / "a.db", "select distinct owner from lease") == [("",)]
-        assert ask(tmp_path / "a.db", "select status from run") == [("interrupted",)]
-    else:  # the machine was too busy: it was ended, and whoever goes on finds its lease free
-        assert all(not owner or is_dead(owner) for (owner,) in ask(tmp_path / "a.db", "select owner from lease"))
+    check_left(tmp_path / "a.db", took)
     assert children_at(tmp_path) == []
+
+
+def check_left(path: Path, took: float) -> None:
+    """What a run leaves that was told to stop, and took so many seconds to."""
+    if took < hurry.PATIENCE:
+        assert ask(path, "select distinct owner from lease") == [("",)]
+        assert ask(path, "select status from run") == [("interrupted",)]
+    else:  # the machine was too busy: it was ended, and whoever goes on finds its lease free
+        assert all(not owner or is_dead(owner) for (owner,) in ask(path, "select owner from lease"))
 
 
 def children_at(home: Path) -> list[str]:

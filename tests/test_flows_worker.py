@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from postgres import Postgres
 
-from flows import audit, work
+from flows import audit, hurry, work
 from flows.parts import spec
 from flows.worker import Worker
 from pipelines.remote.errors import Away
@@ -210,12 +210,14 @@ def test_a_worker_that_is_told_to_stop_in_a_long_generation_ends_in_time_and_lea
         began = time.monotonic()
         worker.send_signal(number)
         said = worker.communicate(timeout=60)[1]
-        assert time.monotonic() - began < 10
+        took = time.monotonic() - began
+        assert took < 10
         assert worker.returncode == 128 + number, said
         assert "Traceback" not in said
         assert not [child for child in children if child.is_running()]
         assert queue.owners(database, asked.id) == []
-        assert status(database, asked) == "queued"
+        if took < hurry.PATIENCE:  # else it was ended, and another worker goes on with what a dead one had
+            assert status(database, asked) == "queued"
 
 
 @pytest.mark.crash

@@ -67,7 +67,7 @@ def test_a_run_that_is_dearer_and_no_better_is_not_on_the_front(db: Database) ->
 def test_a_run_is_best_by_the_problems_that_it_has_finished(db: Database) -> None:
     unfinished = Tried([], None, status="pending", usage={"generated_tokens": None}, verdict=None)
     run = write(db, spec(n=1), {"p0": samples(("right", 1.0), chosen=0), "p1": unfinished})
-    assert [(row["problems"], row["accuracy"]) for row in ask(db, "best", run)] == [(1, 1.0)] * 2
+    assert [(row["problems"], row["of"], row["accuracy"]) for row in ask(db, "best", run)] == [(1, 2, 1.0)] * 2
     assert rests_on_few(ask(db, "accuracy", run))
 
 
@@ -391,6 +391,10 @@ def test_costs_and_fates_add_up(db: Database) -> None:
     assert phases["generate"] == (3.0, 0.75)
     assert phases["verify"] == (1.0, 0.25)
     assert phases["queue"] == (9.0, None), "waiting is not work"
+    for name in ("cost", "tokens"):
+        rows = ask(db, name, run)
+        assert {row["problems"] for row in rows} == {1}
+        assert rests_on_few(rows), name
     assert [row["seconds"] for row in ask(db, "slow", run)] == [4.0]
 
 

@@ -50,6 +50,8 @@ def _best(answers: Answers) -> Finding | None:
         return None
     row = rows[0]
     told = f"{row['name']}: {share(row['accuracy'])} {within(row['low'], row['high'])} for {row['tokens']:,.0f} tokens"
+    if row["problems"] < row["of"]:
+        told += f", by the {row['problems']:,} of its {row['of']:,} problems that it has finished"
     return Finding(asks, f"{told}; {_apart(row)}.", "best")
 
 

@@ -43,7 +43,7 @@ def _best(asked: Asked) -> list[Row]:
                 tied = tied_with(sides[best["run"]], [sides[row["run"]] for row in others])
                 alike = [row["name"] for row, same in zip(others, tied, strict=True) if same]
                 told = {"within": len(within), "tied": len(alike), "alike": listed(alike) or None}
-                before = {**best, "problems": best["closed"], **told}
+                before = {**best, "problems": best["closed"], "of": best["problems"], **told}
             out.append({**before, "budget": budget})
     return out
 
@@ -77,7 +77,8 @@ BEST = Question(
         "low": Col("of the 95% interval (Wilson)", "share"),
         "high": Col("of the 95% interval (Wilson)", "share"),
         "tokens": Col("that it generated, a problem", "number"),
-        "problems": Col("finished ones", "count"),
+        "problems": Col("finished ones, by which a run is ranked", "count"),
+        "of": Col("problems in the run: where it has more, it is not over, and its rank may change", "count"),
         "within": Col("runs within the budget", "count"),
         "tied": Col("of these, beside the best: those that cannot be told apart from it", "count"),
         "alike": Col(f"their names, the most accurate first; of more than {NAMED} the others are counted"),

@@ -109,8 +109,9 @@ COST = Question(
     "side by side. The first run of a process also has what comes once, such as models that warm up; the rows cannot tell it "
     "apart.",
     sql="""
-SELECT attempt.run_id AS run, sum(attempt.queue_seconds) AS queue, sum(attempt.generate_seconds) AS generate,
-       sum(attempt.verify_seconds) AS verify, sum(attempt.embed_seconds) AS embed, sum(attempt.store_seconds) AS store
+SELECT attempt.run_id AS run, count(*) AS problems, sum(attempt.queue_seconds) AS queue,
+       sum(attempt.generate_seconds) AS generate, sum(attempt.verify_seconds) AS verify, sum(attempt.embed_seconds) AS embed,
+       sum(attempt.store_seconds) AS store
 FROM attempt
 WHERE attempt.run_id IN ({runs}) AND attempt.status IN ('done', 'failed')
 GROUP BY attempt.run_id
@@ -120,6 +121,7 @@ GROUP BY attempt.run_id
         "phase": Col("queue (waiting), generate, verify, embed, store"),
         "seconds": Col("sum over the run's problems", "seconds"),
         "share": Col("of what the models and the store took; waiting is not counted", "share"),
+        "problems": Col("finished ones", "count"),
     },
     make=_phases,
     needs="finished problems",
@@ -148,7 +150,7 @@ TOKENS = Question(
     says="Chosen: all steps of what was chosen. Others: solutions that were not, and steps that led nowhere. Aside: what a "
     "strategy asked on the way, such as plans and comparisons.",
     sql=f"""
-SELECT attempt.run_id AS run, sum(attempt.generated_tokens) AS total,
+SELECT attempt.run_id AS run, count(*) AS problems, sum(attempt.generated_tokens) AS total,
        CASE WHEN count(attempt.path) + count(attempt.verdict) > 0 THEN coalesce(sum(solution.tokens), 0) END AS chosen,
        sum(attempt.pruned_tokens) AS pruned, sum(attempt.cancelled_tokens) AS cancelled,
        coalesce(max(asked.tokens), 0) AS aside
@@ -165,6 +167,7 @@ GROUP BY attempt.run_id
         "fate": Col("chosen (all its steps), pruned (or merged), cancelled (by a stop rule), aside, others"),
         "tokens": Col("sum over the run's problems", "count"),
         "share": Col("of all generated tokens", "share"),
+        "problems": Col("finished ones whose tokens were counted", "count"),
     },
     make=_fates,
     needs="finished problems whose generated tokens were counted",
