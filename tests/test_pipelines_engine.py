@@ -1431,8 +1431,8 @@ class Chaos:
             rows = search.asked.rows
             assert len(reply.steps) == len(rows)
             for row, step in zip(rows, reply.steps, strict=True):
-                # rounding alone made one of 3,000 tokens differ by 1.3e-4 (ln p = -12; from float64 ours was 1.0e-4 off, the module
-                # 0.3e-4), where the root mean square is 2e-6
+                # rounding alone made one of 3,000 tokens differ by 1.3e-4 (ln p = -12; from float64 ours was 1.0e-4 off, the
+                # module 0.3e-4), where the root mean square is 2e-6
                 assert farthest(self.oracle, row.prefix, step) < 5e-4
                 if search.asked.until is Until.STEP and step.finish in (Finish.STEP, Finish.LENGTH):
                     search.prefixes[row.path] = (*row.prefix, *step.tokens.tolist())
