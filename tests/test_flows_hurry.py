@@ -84,6 +84,7 @@ entry.main(work)
 """
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(("whose", "name"), [("ours", "SIGTERM"), ("ours", "SIGINT"), ("prefect", "SIGTERM")])
 def test_a_signal_that_comes_while_an_object_is_destroyed_is_not_lost(whose: str, name: str) -> None:
     """Python ignores what is raised there."""

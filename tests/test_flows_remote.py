@@ -292,6 +292,7 @@ def _ponderosa(folder: Path, *arguments: str, **environment: str) -> str:
     return f"exit {done.returncode}\n{done.stdout}{done.stderr}{_texts(folder)}"
 
 
+@pytest.mark.crash
 def test_planted_secrets_are_in_no_output_no_file_and_no_database(tmp_path: Path) -> None:
     """The key is one that the server refuses and repeats in its error; the database's password is of one that is away."""
     with OpenAIServer(Scripted(_counted), key=KEY) as server:

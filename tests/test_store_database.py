@@ -308,6 +308,7 @@ def test_a_fault_in_a_statement_is_not_tried_again(db: Database, monkeypatch: py
         db.transact(lambda connection: connection.execute(text("INSERT INTO recipes VALUES (1)")))
 
 
+@pytest.mark.crash
 def test_a_transaction_outlives_a_crash_of_the_server(postgres: Postgres) -> None:
     url = postgres.url()
     with open_database(url) as db:
