@@ -78,7 +78,7 @@ BEST = Question(
         "high": Col("of the 95% interval (Wilson)", "share"),
         "tokens": Col("that it generated, a problem", "number"),
         "problems": Col("finished ones, by which a run is ranked", "count"),
-        "of": Col("problems in the run: where it has more, it is not over, and its rank may change", "count"),
+        "of": Col("problems in the run: where these are more, it is not over, and its rank may change", "count"),
         "within": Col("runs within the budget", "count"),
         "tied": Col("of these, beside the best: those that cannot be told apart from it", "count"),
         "alike": Col(f"their names, the most accurate first; of more than {NAMED} the others are counted"),
