@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from store.database import Database, open_database
 from store.questions import QUESTIONS
 from store.runs import find_run, planned
 from store.values import exact_text
+from verifiers.grade import Graders
 
 GOLDEN = Path(__file__).parent / "golden" / "imports"
 SAMPLES = {
@@ -39,6 +41,15 @@ SAMPLES = {
     "monkeys": "monkeys",
     "lm-eval": "samples_gsm8k_2025-01-02T03-04-05.123456.jsonl",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graders() -> Iterator[None]:
+    """One pool for all: its processes take a second each to start."""
+    with Graders() as shared, pytest.MonkeyPatch.context() as patch:
+        for module in (imports, solved):
+            patch.setattr(module, "Graders", lambda: nullcontext(shared))
+        yield
 
 
 def bring(where: str, format: str, *files: Path, **options: Any) -> str:

@@ -277,21 +277,21 @@ def test_a_process_with_other_versions_says_so(tmp_path: Path, monkeypatch: pyte
         (("run", "--seconds", "nan", "--plain"), 2, "budget of seconds must be a finite number above 0, not nan"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
+def test_bad_input_is_one_line(tmp_path: Path, command: Command, arguments: tuple[str, ...], code: int, says: str) -> None:
     open_database(tmp_path / "a.db").close()
     where = () if "-d" in arguments else ("-d", "a.db")
-    status, out, err = ended(started(*arguments, *where, cwd=tmp_path))
-    assert (status, out) == (code, "")
-    assert says in err
-    assert len(err.splitlines()) == 1
+    done = command(*arguments, *where)
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err
+    assert len(done.err.splitlines()) == 1
 
 
-def test_a_database_that_fails_is_one_line_and_its_exit_code(postgres: Postgres, tmp_path: Path) -> None:
+def test_a_database_that_fails_is_one_line_and_its_exit_code(postgres: Postgres, command: Command) -> None:
     wrong = postgres.url_with_password("wrong")
-    status, _, err = ended(started("runs", "-d", wrong, cwd=tmp_path))
-    assert (status, len(err.splitlines())) == (65, 1), err
-    assert "password authentication failed" in err
-    assert "wrong" not in err.replace("check the URL", "")
+    done = command("runs", "-d", wrong)
+    assert (done.code, len(done.err.splitlines())) == (65, 1), done.err
+    assert "password authentication failed" in done.err
+    assert "wrong" not in done.err.replace("check the URL", "")
 
 
 KEY = "sk-planted-key-of-a-server"
@@ -400,13 +400,13 @@ def test_a_database_without_its_server_is_given_up_with_its_exit_code() -> None:
     assert raised.value.exit_code == 75
 
 
-def test_a_database_whose_tables_are_not_as_they_should_be_is_one_line(tmp_path: Path) -> None:
+def test_a_database_whose_tables_are_not_as_they_should_be_is_one_line(tmp_path: Path, command: Command) -> None:
     with open_database(tmp_path / "a.db") as database:
         work.plan(database, spec("word:count=3", "greedy"))
     with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         for view in reversed(VIEWS):
             connection.execute(f"DROP VIEW {view}")
         connection.execute("ALTER TABLE attempt DROP COLUMN flops")
-    status, _, err = ended(started("show", "-d", "a.db", cwd=tmp_path))
-    assert (status, len(err.splitlines())) == (65, 1), err
-    assert "no such column: attempt.flops" in err
+    done = command("show", "-d", "a.db")
+    assert (done.code, len(done.err.splitlines())) == (65, 1), done.err
+    assert "no such column: attempt.flops" in done.err
