@@ -139,7 +139,7 @@ def test_a_bomb_is_a_timeout_before_any_algebra(bomb: str, graders: Graders) -> 
     start = time.monotonic()
     for key in (bomb, f"${bomb}$"):
         assert graders.grade(math("5"), key) is Verdict.TIMEOUT
-    assert time.monotonic() - start < 4  # an answer may take 5 s
+    assert time.monotonic() - start < 1.5
     assert graders.detail == "too large to compute with"
 
 
@@ -232,7 +232,7 @@ def test_a_long_answer_is_unparsed_without_being_read(graders: Graders) -> None:
 def test_brackets_without_end_are_unparsed_without_being_read(brackets: str, graders: Graders) -> None:
     start = time.monotonic()
     assert graders.grade(math("5"), brackets) is Verdict.UNPARSED
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 1.5
 
 
 def test_a_child_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
