@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from flows import work
+from flows import hurry, work
 from flows.progress import shown
 from store import queries, queue
 from store.database import Database
@@ -58,11 +58,10 @@ def spread(
                     progress.tokens = _tokens(database, run_id) - before
                     watch(progress)
             return [future.result() for future in futures]
-        except Exception:
-            raise
-        except BaseException:
-            with suppress(StoreError):
-                queue.cancel(database, run_id)
+        except BaseException as error:
+            if hurry.heard() or not isinstance(error, Exception):
+                with suppress(StoreError):
+                    queue.cancel(database, run_id)
             raise
 
 

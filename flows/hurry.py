@@ -1,4 +1,10 @@
-"""After the first signal that stops a command, there is an end to its cleaning up: what is left then needs none.
+"""Whether a command was told to stop, and its end.
+
+A signal's handler raises in the main thread, wherever that is, and what comes out at the end need not be what it raised:
+compiled code that calls Python makes an error of its own of it (pydantic's serializers do), or none. So each signal is
+noted where no Python code is between, by the interpreter itself.
+
+After the first there is an end to the command's cleaning up: what is left then needs none.
 
 What was answered is in the database, and a lease whose process is known to be dead is free. So a command that waits for a
 server that does not answer, or for Prefect's, ends PATIENCE seconds after it was told to.
@@ -18,7 +24,10 @@ from typing import NoReturn
 
 PATIENCE = 9.0  # seconds
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _armed, _told = threading.Event(), threading.Event()
+_ear = -1  # the end of a pipe into which the interpreter writes the number of each signal that it hears
+_heard: int | None = None
 _words: Callable[[int], str] = "".format  # what is said of a signal: nothing, of a process that is no command's
 
 
@@ -27,6 +36,27 @@ def arm(words: Callable[[int], str]) -> None:
     global _words
     _words = words
     _armed.set()
+
+
+def listen() -> None:
+    """From now on signals are noted, whoever handles them; what was noted before is forgotten. In the main thread."""
+    global _ear, _heard
+    if _ear < 0:
+        _ear, mouth = os.pipe()
+        os.set_blocking(_ear, False)
+        os.set_blocking(mouth, False)
+        signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    heard()
+    _heard = None
+
+
+def heard() -> int | None:
+    """The first signal to stop that this process was sent since it listens."""
+    global _heard
+    with suppress(BlockingIOError):
+        while _ear >= 0 and _heard is None and (numbers := os.read(_ear, 4096)):
+            _heard = next((number for number in numbers if number in _STOPS), None)
+    return _heard
 
 
 def begin(signum: int) -> None:
@@ -63,15 +93,13 @@ def end(signum: int) -> NoReturn:
 
 @contextmanager
 def hurrying() -> Iterator[None]:
-    """Within a flow it is Prefect that is signalled; what it raises in the block is the sign."""
+    """Within a flow it is Prefect that handles the signal, and what that raises ends the block."""
     try:
         yield
-    except BaseException as error:
-        if type(error).__name__ == "TerminationSignal":
-            begin(signal.SIGTERM)
-        elif isinstance(error, KeyboardInterrupt):
-            begin(signal.SIGINT)
+    except BaseException:
+        if (signum := heard()) is not None:
+            begin(signum)
         raise
 
 
-__all__ = ["PATIENCE", "arm", "begin", "end", "hurrying"]
+__all__ = ["PATIENCE", "arm", "begin", "end", "heard", "hurrying", "listen"]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from flows import records, server, work
+from flows import hurry, records, server, work
 from flows.ahead import Ahead
 from flows.cli import FOLDER
 from flows.cluster import check_cluster
@@ -146,15 +146,15 @@ def _prefect(ahead: Ahead | None) -> Iterator[ModuleType]:
         _quiet()
         server.apart()
         yield evaluate
-    except Exception as error:
+    except BaseException as error:
+        if hurry.heard() or not isinstance(error, Exception):  # a signal
+            if ahead is not None:
+                ahead.stop()
+                ahead.close()
+            raise
         if (said := _away(error)) is None:
             raise
         raise Unavailable(said) from error
-    except BaseException:  # a signal
-        if ahead is not None:
-            ahead.stop()
-            ahead.close()
-        raise
     finally:
         if ahead is not None:
             ahead.stop()

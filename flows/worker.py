@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows import device_slots as slots
-from flows import work
+from flows import hurry, work
 from flows.records import nothing
 from store import queue
 from store.database import Database, open_database
@@ -64,6 +64,8 @@ class Worker:
         except StoreError:
             raise
         except Exception as error:  # what is not here: a model, a problem set, a sandbox, its server; journals of other code
+            if hurry.heard():
+                raise
             self.unable[run.id] = time.monotonic() + AGAIN
             reason = " ".join(str(error).split()) or type(error).__name__
             self.say(f"run {run.id} cannot be worked on here: {reason}")

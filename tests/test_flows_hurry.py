@@ -96,3 +96,52 @@ def test_a_signal_that_comes_while_an_object_is_destroyed_is_not_lost(whose: str
     assert done.returncode == 128 + signal.Signals[name], done.stderr
     assert done.stderr == f"ponderosa: {'interrupted' if name == 'SIGINT' else 'terminated'}\n"
     assert time.monotonic() - began < 50
+
+
+REPLACED = """
+import os, signal, sqlite3, sys, time
+from contextlib import closing, nullcontext
+from flows.cli import entry
+from prefect.utilities.engine import capture_sigterm
+from pydantic import BaseModel, model_serializer
+
+def told():
+    os.kill(os.getpid(), signal.Signals[sys.argv[3]])
+    for _ in range(1000):
+        time.sleep(0)
+    return {}
+
+class Model(BaseModel):
+    @model_serializer
+    def plain(self):
+        return told()
+
+def query():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.create_function("told", 0, told)
+        connection.execute("select told()").fetchall()
+
+def dump():
+    Model().model_dump_json()
+
+def work():
+    with capture_sigterm() if sys.argv[2] == "prefect" else nullcontext():
+        {"dump": dump, "query": query}[sys.argv[1]]()
+    time.sleep(60)
+
+entry.main(work)
+"""
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(("whose", "name"), [("ours", "SIGTERM"), ("ours", "SIGINT"), ("prefect", "SIGTERM")])
+@pytest.mark.parametrize("where", ["dump", "query"])
+def test_a_signal_of_which_compiled_code_makes_another_error_ends_the_command_all_the_same(
+    where: str, whose: str, name: str
+) -> None:
+    """pydantic's serializers and sqlite3 raise errors of their own where Python code that they call raises anything."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", REPLACED, where, whose, name]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 128 + signal.Signals[name], done.stderr
+    assert done.stderr == f"ponderosa: {'interrupted' if name == 'SIGINT' else 'terminated'}\n"

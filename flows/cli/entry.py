@@ -50,6 +50,7 @@ def listen() -> None:
             hear()
         threading.Timer(AGAIN, os.kill, (os.getpid(), signum)).start()
 
+    hurry.listen()
     hear()
     sys.unraisablehook = swallowed
 
@@ -124,7 +125,7 @@ def main(what: Callable[[], object] | None = None) -> None:
     except SystemExit as end:
         _end(end)
     except BaseException as error:
-        if (signum := _stopped_by(error)) is not None:
+        if (signum := hurry.heard() or _stopped_by(error)) is not None:
             hurry.end(signum)
         error = _explained(error)
         exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from flows import hurry
 from flows.progress import said
 from flows.records import nothing
 from flows.schedule import alarm, specs
@@ -158,6 +159,8 @@ class Scheduler:
         except (Unavailable, WriteError):
             raise
         except Exception as error:
+            if hurry.heard():  # that ended it, and it is given back
+                raise
             reason = " ".join(f"{'' if isinstance(error, Later) else type(error).__name__ + ': '}{error}".split())
             if getattr(error, "exit_code", 1) != 75 or taken.slot.tries >= SLOT_TRIES:
                 return self._failed(taken, reason)
