@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import NoReturn
 
 PATIENCE = 9.0  # seconds
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
-_STOPS = (signal.SIGINT, signal.SIGTERM)
 _armed, _told = threading.Event(), threading.Event()
 _ear = -1  # the end of a pipe into which the interpreter writes the number of each signal that it hears
 _heard: int | None = None
@@ -55,7 +55,7 @@ def heard() -> int | None:
     global _heard
     with suppress(BlockingIOError):
         while _ear >= 0 and _heard is None and (numbers := os.read(_ear, 4096)):
-            _heard = next((number for number in numbers if number in _STOPS), None)
+            _heard = next((number for number in numbers if number in STOPS), None)
     return _heard
 
 
@@ -102,4 +102,4 @@ def hurrying() -> Iterator[None]:
         raise
 
 
-__all__ = ["PATIENCE", "arm", "begin", "end", "heard", "hurrying", "listen"]
+__all__ = ["PATIENCE", "STOPS", "arm", "begin", "end", "heard", "hurrying", "listen"]

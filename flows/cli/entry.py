@@ -27,7 +27,7 @@ class _Stopped(BaseException):
 
 
 def _stop(signum: int, frame: object) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in hurry.STOPS:
         signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
     hurry.begin(signum)
     raise _Stopped(signum)
@@ -39,7 +39,7 @@ def listen() -> None:
     unraisable = sys.unraisablehook
 
     def hear() -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in hurry.STOPS:
             signal.signal(each, _stop)
 
     def swallowed(what: sys.UnraisableHookArgs) -> None:
