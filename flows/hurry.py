@@ -26,7 +26,7 @@ PATIENCE = 9.0  # seconds
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 _armed, _told = threading.Event(), threading.Event()
-_ear = -1  # the end of a pipe into which the interpreter writes the number of each signal that it hears
+_ear = _mouth = -1  # a pipe, into which the interpreter writes the number of each signal that it hears
 _heard: int | None = None
 _words: Callable[[int], str] = "".format  # what is said of a signal: nothing, of a process that is no command's
 
@@ -40,13 +40,14 @@ def arm(words: Callable[[int], str]) -> None:
 
 def listen() -> None:
     """From now on signals are noted, whoever handles them; what was noted before is forgotten. In the main thread."""
-    global _ear, _heard
+    global _ear, _mouth, _heard
     if _ear < 0:
-        _ear, mouth = os.pipe()
+        _ear, _mouth = os.pipe()
         os.set_blocking(_ear, False)
-        os.set_blocking(mouth, False)
-        signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
-    heard()
+        os.set_blocking(_mouth, False)
+    signal.set_wakeup_fd(_mouth, warn_on_full_buffer=False)
+    _heard = None
+    heard()  # it reads all there is
     _heard = None
 
 

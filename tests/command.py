@@ -24,6 +24,7 @@ class Done:
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Runs `ponderosa` with these words in an empty folder, with no variable of ours set."""
+    from flows import hurry
     from flows.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -49,6 +50,8 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
                 del os.environ[name]
             for each, handler in before.items():
                 signal.signal(each, handler)
+            hurry.listen()  # what it was told is forgotten, and what is to come is not its
+            signal.set_wakeup_fd(-1)
         out, err = capsys.readouterr()
         return Done(code, out, err)
 
