@@ -1,8 +1,8 @@
 """Whether a command was told to stop, and its end.
 
 A signal's handler raises in the main thread, wherever that is, and what comes out at the end need not be what it raised:
-compiled code that calls Python makes an error of its own of it (pydantic's serializers do), or none. So each signal is
-noted where no Python code is between, by the interpreter itself.
+compiled code that calls Python may make an error of its own of it, as pydantic's serializers do. So each signal is noted
+where no Python code is between, by the interpreter itself.
 
 After the first there is an end to the command's cleaning up: what is left then needs none.
 

@@ -64,7 +64,7 @@ class Worker:
         except StoreError:
             raise
         except Exception as error:  # what is not here: a model, a problem set, a sandbox, its server; journals of other code
-            if hurry.heard():
+            if hurry.heard():  # it is what became of a signal
                 raise
             self.unable[run.id] = time.monotonic() + AGAIN
             reason = " ".join(str(error).split()) or type(error).__name__

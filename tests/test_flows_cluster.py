@@ -6,11 +6,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from flows import cluster
+from flows import cluster, hurry, work
+from flows.parts import spec
 from store import queries
 from store.database import open_database
 from store.runs import find_run, sessions
@@ -44,6 +47,27 @@ def test_shards_go_to_the_processes_in_parts_of_about_a_minute(shards: int, proc
     split = cluster.split(range(shards), processes)
     assert [len(part) for part in split] == parts
     assert [each for part in split for each in part] == list(range(shards))
+
+
+@pytest.mark.parametrize(("heard", "status"), [(None, "running"), (15, "cancelled")])
+def test_an_error_that_a_signal_became_calls_the_run_off_and_another_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: int | None, status: str
+) -> None:
+    """The cluster's processes would not hear of the signal otherwise."""
+
+    def submit(*what: object) -> None:
+        monkeypatch.setattr(hurry, "heard", lambda: heard)
+        raise ValueError("Error calling function `serialize`")
+
+    client = SimpleNamespace(nthreads=lambda: {"one": 1})
+    monkeypatch.setattr(cluster, "_reachable_api", nullcontext)
+    monkeypatch.setattr(cluster, "_runner", lambda cluster: nullcontext(SimpleNamespace(client=client, submit=submit)))
+    asked = spec("word:count=2", "greedy")
+    with open_database(tmp_path / "a.db") as database:
+        work.plan(database, asked)
+        with pytest.raises(ValueError, match="Error calling function"):
+            cluster.spread("local:1", None, {"run_id": asked.id}, [0], database, "")
+        assert find_run(database, asked.id).status == status
 
 
 @pytest.mark.slow

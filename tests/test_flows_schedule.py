@@ -18,7 +18,7 @@ from nightly import START, make_schedule
 from sqlalchemy import update
 from test_store_fakes import make_problems, make_spec, new_database, rows, stored_run
 
-from flows import cli
+from flows import cli, hurry
 from flows.cli import scheduling as verbs
 from flows.schedule import alarm, specs
 from flows.schedule.child import Children, Failed
@@ -424,6 +424,22 @@ def test_a_scheduler_that_is_stopped_gives_its_slot_back_and_another_ends_the_sa
     assert {row["owner"] for row in rows(db, schema.lease)} == {""}
     assert dict(served().once()) == {"done": 1}
     assert [run["id"] for run in rows(db, schema.run)] == begun
+
+
+@pytest.mark.parametrize("error", [ValueError, Later])
+def test_an_error_that_a_signal_became_fails_no_slot(
+    db: Database, now: Now, served: Making, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def stopped(spec: RunSpec, name: str, touch: Touch) -> None:
+        monkeypatch.setattr(hurry, "heard", lambda: 15)
+        raise error("Error calling function `serialize`: _Stopped: 15")
+
+    add_schedule(db, make_schedule())
+    now.pass_(minutes=5)
+    with pytest.raises(error):
+        served(stopped).once()
+    [slot] = list_slots(db, "nightly")
+    assert (slot.status, slot.tries) == ("queued", 0)
 
 
 def test_a_slot_that_was_begun_with_other_weights_is_ended_with_those_of_its_run(

@@ -120,6 +120,24 @@ def test_a_worker_that_is_stopped_puts_its_run_back_into_the_queue(database: Dat
     assert status(database, asked) == "queued"  # and not interrupted: another worker goes on with it
 
 
+def test_an_error_that_a_signal_became_ends_the_worker(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault of the run, which would be left alone for minutes."""
+
+    def stopped(*what: object, **how: object) -> None:
+        raise ValueError("Error calling function `serialize`: _Stopped: 15")
+
+    asked = submitted(database)
+    monkeypatch.setattr(work, "work_extent", stopped)
+    worker = Worker(database, lambda line: None)
+    assert worker.once() == 0
+    worker.unable.clear()
+    monkeypatch.setattr(hurry, "heard", lambda: signal.SIGTERM)
+    with pytest.raises(ValueError, match="_Stopped: 15"):
+        worker.once()
+    assert worker.unable == {}
+    assert status(database, asked) == "queued"
+
+
 def test_a_run_that_is_cancelled_under_a_worker_does_not_end_the_worker(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

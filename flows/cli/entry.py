@@ -120,12 +120,10 @@ def main(what: Callable[[], object] | None = None) -> None:
     try:
         environment.load()
         app(prog_name="ponderosa") if what is None else what()
-    except _Stopped as stop:
-        hurry.end(int(stop.args[0]))
     except SystemExit as end:
         _end(end)
     except BaseException as error:
-        if (signum := hurry.heard() or _stopped_by(error)) is not None:
+        if (signum := hurry.heard() or _stopped_by(error)) is not None:  # an event loop may have taken the ear away
             hurry.end(signum)
         error = _explained(error)
         exits = getattr(error, "exit_code", 2 if isinstance(error, ValueError) else None)

@@ -159,7 +159,7 @@ class Scheduler:
         except (Unavailable, WriteError):
             raise
         except Exception as error:
-            if hurry.heard():  # that ended it, and it is given back
+            if hurry.heard():  # it is what became of a signal, or of its child's: the slot is given back
                 raise
             reason = " ".join(f"{'' if isinstance(error, Later) else type(error).__name__ + ': '}{error}".split())
             if getattr(error, "exit_code", 1) != 75 or taken.slot.tries >= SLOT_TRIES:
